@@ -1,0 +1,51 @@
+"""The command ``fusion``: one sub-command for each thing that a person does."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from flows.cli import demo, learn, plant, stream
+from flows.terminal import CONSOLE
+from fusion.errors import FusionError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    help=(
+        "Watch an industrial plant: video, sound and telemetry in, explained alarms out.\n\n"
+        "The usual way: [bold]plant check[/bold] a plant file, [bold]simulate[/bold] or "
+        "[bold]replay[/bold] records to the broker, [bold]ingest[/bold] them into the lake, "
+        "[bold]train[/bold] a model, then run [bold]live[/bold]. [bold]fusion demo[/bold] does all "
+        "of it on this machine.\n\nSettings are FUSION_* environment variables; "
+        "[bold]fusion settings[/bold] shows them."
+    ),
+)
+app.add_typer(plant.app, name="plant")
+app.command("simulate")(stream.simulate_rig)
+app.command("replay")(stream.replay)
+app.command("ingest")(learn.ingest)
+app.command("train")(learn.train)
+app.command("live")(stream.live)
+app.add_typer(stream.alarms_app, name="alarms")
+app.add_typer(demo.app, name="demo")
+app.command("settings")(learn.show_settings)
+
+
+def main() -> None:
+    """Run the command line. Exit status 0 done, 2 an input must be changed, 75 try again later."""
+    try:
+        app()
+    except FusionError as error:
+        CONSOLE.print(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
+        sys.exit(75 if error.retriable else 2)
+    except KeyboardInterrupt:
+        CONSOLE.print("stopped; what was published stays, nothing is half written")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""``fusion simulate | replay | live | alarms``: everything that touches the broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import wiring
+from flows.cli.plant import PlantFile, load_plant
+from flows.live import open_live, run_live
+from flows.models import newest_model
+from flows.operate import acknowledge, alarm_states
+from flows.replay import ReplayReport
+from flows.replay import replay as send
+from flows.replay_payloads import load_replay
+from flows.settings import Settings
+from flows.stopping import stop_on_signals
+from flows.terminal import CONSOLE, LiveTable, alarm_table, counts_table, progress_bar
+from fusion.plant import NANOSECONDS, Plant
+from fusion.schema import Payload
+from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
+
+Speed = Annotated[
+    float | None,
+    typer.Option(help="Times real time; without it as fast as the broker takes it.", min=0.001),
+]
+
+
+def simulate_rig(
+    plant_file: PlantFile,
+    minutes: Annotated[float, typer.Option(help="Length in event time.", min=0.1)] = 10.0,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal plants, byte for byte.")] = 0,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Inject every fault once; sets the length itself.")
+    ] = False,
+    after_minutes: Annotated[
+        float, typer.Option(help="Start this much later in event time, to follow an earlier run.")
+    ] = 0.0,
+    truth_file: Annotated[
+        Path | None, typer.Option(help="Write the injected faults to this JSON file.")
+    ] = None,
+    speed: Speed = None,
+) -> None:
+    """Publish a simulated pump rig: telemetry, sound and pictures of one machine.
+
+    A simulation and nothing else: coupled differential equations, a synthesised microphone, drawn
+    frames. Example: [bold]fusion simulate plants/rig.yaml --faults --seed 7[/bold]
+    """
+    plant = load_plant(plant_file)
+    scenario = (
+        fault_campaign(seed=seed, after_s=after_minutes * 60)
+        if faults
+        else normal_scenario(duration_s=minutes * 60, seed=seed, after_s=after_minutes * 60)
+    )
+    if truth_file is not None:
+        truth_file.parent.mkdir(parents=True, exist_ok=True)
+        truth_file.write_text(json.dumps(truth(scenario), indent=2), encoding="utf-8")
+    publish(
+        simulate(scenario, plant),
+        plant,
+        speed,
+        Settings.load(),
+        source="simulator",
+        duration_s=scenario.duration_s,
+    )
+
+
+def replay(
+    plan_file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN",
+            help="Which recording plays which stream, for example plants/replays/cnc_mill.yaml.",
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FUSION_SHARED_DATA",
+            help="Folder of the recordings; needed where the plan names none of its own.",
+        ),
+    ] = None,
+    speed: Speed = None,
+) -> None:
+    """Publish real recordings as if they happened now: parquet, CSV, FLAC, WAV, MP4, images.
+
+    Example: [bold]fusion replay plants/replays/cnc_mill-unworn.yaml --speed 50[/bold]
+    """
+    played = load_replay(plan_file, data=data)
+    publish(played.payloads(), played.plant, speed, Settings.load(), source="replay")
+
+
+def publish(
+    payloads: Iterable[Payload],
+    plant: Plant,
+    speed: float | None,
+    settings: Settings,
+    *,
+    source: str,
+    duration_s: float | None = None,
+) -> ReplayReport:
+    """Send ``payloads`` to the broker, with progress in plant time; Ctrl-C stops cleanly."""
+    wiring.prepare_topics(settings, plant)
+    publisher = wiring.open_publisher(settings)
+    with contextlib.closing(publisher), progress_bar() as bar:
+        total = None if duration_s is None else round(duration_s)
+        task = bar.add_task(f"{source} → {plant.prefix}.*", total=total, note="s of plant time")
+        began_ns: list[int] = []
+
+        def show(report: ReplayReport) -> None:
+            began_ns[:] = began_ns[:1] or [report.t_event_ns]
+            bar.update(task, completed=round((report.t_event_ns - began_ns[0]) / NANOSECONDS))
+
+        report = send(
+            payloads,
+            publisher,
+            plant,
+            source=source,
+            speed=speed,
+            clock=wiring.open_clock(),
+            on_progress=show,
+        )
+    CONSOLE.print(
+        f"published {sum(report.num_messages.values())} records, {report.num_bytes / 1e6:.1f} MB"
+        + (" (stopped early; what was sent is whole)" if report.is_interrupted else "")
+    )
+    return report
+
+
+def live(
+    plant_file: PlantFile,
+    model: Annotated[
+        Path | None, typer.Option(help="Model version to serve; default: the newest one.")
+    ] = None,
+    until_caught_up: Annotated[
+        bool, typer.Option("--until-caught-up", help="End when every record is read.")
+    ] = False,
+) -> None:
+    """Watch the plant: score every tick, raise alarms, show them as a live table.
+
+    Everything is published too: scores, alarms, alarm-events, dead-letters. Stop with Ctrl-C, or
+    kill it: the next start goes on where this one stopped, and nothing is lost or said twice.
+    """
+    plant = load_plant(plant_file)
+    settings = Settings.load()
+    model_dir = model or newest_model(settings, plant)
+    with (
+        stop_on_signals() as should_stop,
+        open_live(plant, model_dir, settings) as chain,
+        LiveTable(plant.prefix) as table,
+    ):
+        for step in run_live(chain, should_stop=should_stop, until_caught_up=until_caught_up):
+            table.show(step, chain)
+        counts = chain.intake.counts()
+    CONSOLE.print(counts_table(counts))
+
+
+alarms_app = typer.Typer(no_args_is_help=True, help="List the alarms, or acknowledge one.")
+
+
+@alarms_app.command("list")
+def list_alarms(plant_file: PlantFile) -> None:
+    """Show every alarm that ever changed, those that need eyes first."""
+    plant = load_plant(plant_file)
+    states = alarm_states(plant, Settings.load())
+    if not states:
+        CONSOLE.print("no alarm has ever changed; is `fusion live` running?")
+        return
+    CONSOLE.print(alarm_table(states.values()))
+
+
+@alarms_app.command("ack")
+def acknowledge_alarm(
+    plant_file: PlantFile,
+    name: Annotated[str, typer.Argument(help="The alarm, as `fusion alarms list` names it.")],
+    who: Annotated[str, typer.Option(help="Your name, for the journal.", prompt=True)],
+) -> None:
+    """Say that you have seen an alarm. The live process answers with the next step."""
+    command = acknowledge(load_plant(plant_file), Settings.load(), name=name, who=who)
+    CONSOLE.print(f"asked to acknowledge {name} at revision {command.expected_revision}")
+

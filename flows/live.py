@@ -1,0 +1,82 @@
+"""Builds the live chain of one plant and puts it back where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flows import wiring
+from flows.settings import Settings
+from fusion.alarms import AlarmEngine
+from fusion.manifest import load_manifest
+from fusion.plant import Plant
+from fusion.scoring import Calibration, Scorer
+from fusion.stream.checkpoint import Checkpoint, newest_checkpoint
+from fusion.stream.intake import Intake, is_caught_up
+from fusion.stream.live import Live, Step
+from fusion.stream.reading import read_to_end
+from fusion.stream.windows import WindowEncoder
+
+
+@contextlib.contextmanager
+def open_live(plant: Plant, model_dir: Path, settings: Settings) -> Iterator[Live]:
+    """Yield the live chain of ``plant``, resumed from its last checkpoint.
+
+    The publisher is opened first: it shuts out a former process of the same plant, so that nothing
+    can be written any more between reading the checkpoint and going on from it.
+
+    Raises:
+        ManifestMismatchError: The model was trained for another plant; names what differs.
+        BrokerUnavailableError: The broker is away.
+    """
+    manifest = load_manifest(model_dir)
+    manifest.require_fits(plant)
+    group = f"live-{plant.prefix}"
+    wiring.prepare_topics(settings, plant)
+    with contextlib.ExitStack() as stack:
+        publisher = wiring.open_publisher(settings, group=group, writer="live")
+        stack.callback(publisher.close)
+        checkpoint = read_checkpoint(plant, settings)
+        topics = (*plant.sense_topics, plant.topic("alarm-commands"))
+        source = wiring.open_source(settings, topics, group)
+        stack.callback(source.close)
+        inference = wiring.open_inference(model_dir)
+        stack.callback(inference.close)
+        live = Live(
+            plant=plant,
+            model_version=manifest.version,
+            source=source,
+            publisher=publisher,
+            intake=Intake(
+                plant, source, wiring.open_clock(), context_ticks=manifest.window_ticks
+            ),
+            windows=WindowEncoder(inference, plant, manifest, model_dir),
+            scorer=Scorer(Calibration.load(model_dir), plant, manifest.version),
+            alarms=AlarmEngine(plant),
+        )
+        if checkpoint is not None:
+            live.resume(checkpoint)
+        yield live
+
+
+def read_checkpoint(plant: Plant, settings: Settings) -> Checkpoint | None:
+    """Return the last checkpoint of ``plant``; None on its first start."""
+    source = wiring.open_source(settings, (plant.topic("checkpoints"),), f"reads-{plant.prefix}")
+    with contextlib.closing(source):
+        return newest_checkpoint(read_to_end(source), plant)
+
+
+def run_live(
+    live: Live, *, should_stop: Callable[[], bool], until_caught_up: bool
+) -> Iterator[Step]:
+    """Yield the steps of ``live``; with ``until_caught_up`` end when all records are read."""
+
+    def is_done() -> bool:
+        return should_stop() or (until_caught_up and is_caught_up(live.source))
+
+    yield from live.steps(should_stop=is_done)
+    if until_caught_up and not should_stop():
+        yield live.finish()
+
+

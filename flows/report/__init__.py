@@ -1,0 +1,21 @@
+"""The page that a demo or a replay ends with: one HTML file that works offline."""
+
+from flows.report.inputs import (
+    CountsLike,
+    Detection,
+    FaultTruth,
+    Moment,
+    ReportInputs,
+    faults_from_intervals,
+)
+from flows.report.page import write_report
+
+__all__ = [
+    "CountsLike",
+    "Detection",
+    "FaultTruth",
+    "Moment",
+    "ReportInputs",
+    "faults_from_intervals",
+    "write_report",
+]

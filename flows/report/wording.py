@@ -1,0 +1,88 @@
+"""Numbers in words, the same way everywhere on the page."""
+
+from __future__ import annotations
+
+import datetime
+
+from fusion.plant import NANOSECONDS
+
+MISSING = "–"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration to about three digits.
+
+    Example:
+        >>> [duration(s) for s in (0.25, 3.5, 72, 5400, None)]
+        ['0.2 s', '3.5 s', '1 min 12 s', '1 h 30 min', '–']
+    """
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(whole // 60, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a number to ``digits`` significant digits, without exponent where it can be read.
+
+    Example:
+        >>> [figure(x) for x in (0.04167, 12.3456, 1234.0, 0.0, None)]
+        ['0.0417', '12.3', '1\u202f234', '0', '–']
+    """
+    if value is None or value != value:  # noqa: PLR0124 - the only test that NaN fails
+        return MISSING
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{value:.{digits}g}"
+
+
+def count(value: int) -> str:
+    """Return a whole number with thin spaces between the thousands."""
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def percent(part: float | None) -> str:
+    """Return a part of 1 as per cent.
+
+    Example:
+        >>> percent(0.875), percent(None)
+        ('88 %', '–')
+    """
+    if part is None or part != part:  # noqa: PLR0124 - the only test that NaN fails
+        return MISSING
+    return f"{100 * part:.0f} %"
+
+
+def clock(t_ns: int) -> str:
+    """Return the time of day in UTC.
+
+    Example:
+        >>> clock(1_767_225_600_500_000_000)
+        '00:00:00'
+    """
+    return _utc(t_ns).strftime("%H:%M:%S")
+
+
+def date_and_clock(t_ns: int) -> str:
+    """Return date and time of day in UTC, to the second."""
+    return _utc(t_ns).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def plural(number: int, singular: str, many: str | None = None) -> str:
+    """Return the count with its noun.
+
+    Example:
+        >>> plural(1, "fault"), plural(0, "fault"), plural(2, "activity", "activities")
+        ('1 fault', '0 faults', '2 activities')
+    """
+    return f"{count(number)} {singular if number == 1 else many or singular + 's'}"
+
+
+def _utc(t_ns: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(t_ns / NANOSECONDS, datetime.UTC)

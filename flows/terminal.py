@@ -1,0 +1,166 @@
+"""What people see in the terminal: progress of long work, and the live table of alarms."""
+
+from __future__ import annotations
+
+import datetime
+from collections import deque
+from collections.abc import Iterable
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as RichLive
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from fusion.alignment import Counts
+from fusion.schema import AlarmEvent, AlarmState, Condition, ShownState
+from fusion.stream.live import Live, Step
+
+CONSOLE = Console(stderr=True)
+
+_SHOWN = {
+    ShownState.UNACKNOWLEDGED: ("▲ unacknowledged", "bold red"),
+    ShownState.ACKNOWLEDGED: ("△ acknowledged", "red"),
+    ShownState.RETURNED_UNACKNOWLEDGED: ("▽ returned, unacknowledged", "yellow"),
+    ShownState.NORMAL: ("· normal", "dim"),
+}
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def progress_bar() -> Progress:
+    """Return a progress display with the elapsed and the remaining time."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=CONSOLE,
+    )
+
+
+class LiveTable:
+    """The alarms of one plant and the state of its stream, drawn anew after every step.
+
+    On a terminal it is one picture that changes; elsewhere (a log file) one line per transition.
+    """
+
+    def __init__(self, plant: str) -> None:
+        self._plant = plant
+        self._screen = RichLive(console=CONSOLE, auto_refresh=False)
+        self._surprises: deque[float] = deque(maxlen=60)
+        self._t_end_ns: int | None = None
+        self._num_scores = 0
+        self._log: deque[Text] = deque(maxlen=8)
+
+    def __enter__(self) -> Self:
+        if CONSOLE.is_terminal:
+            self._screen.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if CONSOLE.is_terminal:
+            self._screen.stop()
+
+    def show(self, step: Step, live: Live) -> None:
+        """Draw what ``step`` changed."""
+        lines = [_line(event) for event in step.events]
+        self._log.extend(lines)
+        self._see(step)
+        if CONSOLE.is_terminal:
+            self._screen.update(self._draw(live.alarms.states(), live.intake.total()), refresh=True)
+        else:
+            for line in lines:
+                CONSOLE.print(line)
+
+    def _see(self, step: Step) -> None:
+        for score in step.scores:
+            self._surprises.append(score.surprise)
+            self._t_end_ns = score.t_end_ns
+        self._num_scores += len(step.scores)
+
+    def _draw(self, states: Iterable[AlarmState], counts: Counts) -> RenderableType:
+        return Group(self._status(counts), alarm_table(states), *self._log)
+
+    def _status(self, counts: Counts) -> Text:
+        at = "no tick scored yet" if self._t_end_ns is None else f"plant time {_clock(self._t_end_ns)}"
+        return Text.assemble(
+            (self._plant, "bold"),
+            f"  {at}  ticks {self._num_scores}  surprise ",
+            (sparkline(self._surprises), "cyan"),
+            f"  records: scored {counts.scored}, late {counts.late}, duplicate {counts.duplicate}, "
+            f"dead-lettered {counts.dead_lettered}, pending {counts.pending}",
+        )
+
+
+def sparkline(surprises: Iterable[float]) -> str:
+    """Return the last surprises as bars; a full bar is twice the alarm threshold.
+
+    Example:
+        >>> sparkline([0.0, 1.0, 2.0])
+        '▁▅█'
+    """
+    top = len(_BARS) - 1
+    return "".join(_BARS[min(top, max(0, round(value / 2 * top)))] for value in surprises)
+
+
+def alarm_table(states: Iterable[AlarmState]) -> Table:
+    """Return every alarm with its state; shape and word beside colour, worst first."""
+    table = Table(title=None, expand=False)
+    for heading in ("state", "alarm", "kind", "priority", "since", "rev", "why"):
+        table.add_column(heading, overflow="fold")
+    order = list(_SHOWN)
+    for state in sorted(states, key=lambda s: (order.index(s.shown), s.name)):
+        word, style = _SHOWN[state.shown]
+        if state.condition is Condition.PENDING_ON:
+            word, style = "· pending", "dim"
+        table.add_row(
+            Text(word, style),
+            state.name,
+            state.kind,
+            state.priority,
+            _clock(state.since_ns) if state.since_ns else "",
+            str(state.revision),
+            state.sentence if state.shown is not ShownState.NORMAL else "",
+        )
+    return table
+
+
+def counts_table(by_partition: Iterable[tuple[str, Counts]]) -> Table:
+    """Return what became of every record, per partition."""
+    table = Table(title="What became of every record")
+    for heading in ("partition", "read", "scored", "late", "duplicate", "dead-lettered", "pending"):
+        table.add_column(heading, justify="left" if heading == "partition" else "right")
+    for name, counts in by_partition:
+        table.add_row(
+            name,
+            str(counts.read),
+            str(counts.scored),
+            str(counts.late),
+            str(counts.duplicate),
+            str(counts.dead_lettered),
+            str(counts.pending),
+        )
+    return table
+
+
+def _line(event: AlarmEvent) -> Text:
+    style = {"raised": "bold red", "cleared": "green"}.get(event.transition, "cyan")
+    return Text(f"{_clock(event.t_ns)}  {event.transition:<12} {event.state.name}: ", style) + Text(
+        event.state.sentence, "default"
+    )
+
+
+def _clock(t_ns: int) -> str:
+    return datetime.datetime.fromtimestamp(t_ns / 1e9, datetime.UTC).strftime("%H:%M:%S")

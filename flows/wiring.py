@@ -1,0 +1,88 @@
+"""The only place that chooses and builds connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from connectors.delta_lake import DeltaLake
+from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
+from connectors.kafka_io import (
+    KafkaPublisher,
+    KafkaSettings,
+    KafkaSource,
+    TopicSpec,
+    ensure_topics,
+)
+from connectors.local_inference import OnnxInference
+from connectors.system_clock import SystemClock
+from flows.settings import Settings
+from fusion.plant import Plant
+from fusion.ports import Clock, Inference, Lake, Publisher, Source
+
+COMPACTED_KINDS = ("alarms", "checkpoints")
+"""Only the newest record of each key counts; one partition, so that one reader sees all."""
+SINGLE_KINDS = ("scores", "alarm-commands", "alarm-events", "dead-letters")
+
+
+def open_clock() -> Clock:
+    """Return the machine's clock."""
+    return SystemClock()
+
+
+def open_source(settings: Settings, topics: Sequence[str], group: str) -> Source:
+    """Return a reader of ``topics`` that starts where ``group`` has committed, else at the start."""
+    if settings.broker == "kafka":
+        return KafkaSource(_kafka(settings), topics=topics, group=group)
+    return EmbeddedSource(_embedded(settings), topics=topics, group=group)
+
+
+def open_publisher(
+    settings: Settings, *, group: str | None = None, writer: str = "fusion"
+) -> Publisher:
+    """Return a writer; with ``group`` its messages and that group's offsets are one transaction.
+
+    ``writer`` names the one process that may write so: opening a second one shuts out the first.
+    """
+    if settings.broker == "kafka":
+        transactional_id = None if group is None else f"{writer}-{group}"
+        return KafkaPublisher(_kafka(settings), group=group, transactional_id=transactional_id)
+    return EmbeddedPublisher(_embedded(settings), group=group)
+
+
+def open_lake(settings: Settings) -> Lake:
+    """Return the lake of raw records."""
+    return DeltaLake(settings.lake_uri)
+
+
+def open_inference(model_dir: Path) -> Inference:
+    """Return the networks of the model version in ``model_dir``, run in this process."""
+    return OnnxInference(model_dir)
+
+
+def prepare_topics(settings: Settings, plant: Plant) -> None:
+    """Create the topics of ``plant`` that do not exist yet."""
+    partitions = {topic: settings.partitions for topic in plant.sense_topics}
+    partitions |= {plant.topic(kind): 1 for kind in (*COMPACTED_KINDS, *SINGLE_KINDS)}
+    compacted = {plant.topic(kind) for kind in COMPACTED_KINDS}
+    if settings.broker == "kafka":
+        ensure_topics(
+            _kafka(settings),
+            {
+                topic: TopicSpec(partitions=count, compacted=topic in compacted)
+                for topic, count in partitions.items()
+            },
+        )
+        return
+    broker = _embedded(settings)
+    for topic, count in partitions.items():
+        broker.create_topic(topic, partitions=count)
+
+
+def _kafka(settings: Settings) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=settings.kafka_bootstrap)
+
+
+def _embedded(settings: Settings) -> EmbeddedBroker:
+    settings.broker_path.parent.mkdir(parents=True, exist_ok=True)
+    return EmbeddedBroker(settings.broker_path)

@@ -1,0 +1,1 @@
+"""Pure core: no network, no wall clock, no environment."""

@@ -1,0 +1,18 @@
+"""Records of many streams to ticks of one plant, by event time, with every record accounted for."""
+
+from fusion.alignment.admission import admit, dead_letter
+from fusion.alignment.aligner import Aligner
+from fusion.alignment.ledger import Counts, Outcome
+from fusion.alignment.observation import Observation, rows_per_tick, tick_end_ns, tick_of
+
+__all__ = [
+    "Aligner",
+    "Counts",
+    "Observation",
+    "Outcome",
+    "admit",
+    "dead_letter",
+    "rows_per_tick",
+    "tick_end_ns",
+    "tick_of",
+]

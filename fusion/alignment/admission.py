@@ -1,0 +1,110 @@
+"""The gate: what a record must be to enter a tick. Everything else becomes a dead letter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fusion.errors import DeadLetterReason, RecordError
+from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream, TelemetryStream
+from fusion.schema import (
+    AudioChunk,
+    Envelope,
+    Message,
+    Payload,
+    Record,
+    TelemetryBatch,
+    VideoFrame,
+    decode_payload,
+)
+
+_PAYLOADS = {"telemetry": TelemetryBatch, "audio": AudioChunk, "video": VideoFrame}
+
+
+def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
+    """Return the envelope and the decoded payload of a record that ``plant`` can use.
+
+    Raises:
+        RecordError: What must hold, what came, what to change; its ``reason`` names the rule.
+    """
+    envelope = Envelope.from_headers(record.headers)
+    stream = _known_stream(envelope, plant)
+    payload = decode_payload(envelope, record.value)
+    _require_fits(payload, stream)
+    latest_ns = latest_event_ns(payload, stream)
+    # The broker's stamp, not this machine's clock: reading the record again gives the same answer.
+    if latest_ns > record.t_broker_ns + round(plant.max_future_s * NANOSECONDS):
+        ahead_s = (latest_ns - record.t_broker_ns) / NANOSECONDS
+        raise RecordError(
+            DeadLetterReason.FUTURE_TIME,
+            f"event time must not be more than {plant.max_future_s:g} s ahead of the broker, "
+            f"got {ahead_s:.3f} s ahead on {stream.name!r}; set the clock of the sender",
+        )
+    return envelope, payload
+
+
+def event_times_ns(batch: TelemetryBatch, stream: Stream) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the event time of every row, by the clock that the plant trusts for ``stream``."""
+    return {
+        "source": batch.t_source_R_ns,
+        "server": batch.t_server_R_ns,
+        "receive": batch.t_receive_R_ns,
+    }[stream.clock]
+
+
+def latest_event_ns(payload: Payload, stream: Stream) -> int:
+    """Return the event time up to which ``payload`` tells something, in ns UTC."""
+    if isinstance(payload, TelemetryBatch):
+        return int(event_times_ns(payload, stream).max())
+    if isinstance(payload, AudioChunk):
+        num_samples = len(payload.samples_N)
+        return payload.t_start_ns + num_samples * NANOSECONDS // payload.sample_rate_hz
+    return payload.t_capture_ns
+
+
+def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
+    """Return the message that keeps a refused record: its bytes, its headers, where it lay, why."""
+    return Message(
+        topic=plant.topic("dead-letters"),
+        key=record.key,
+        value=record.value,
+        headers={
+            "reason": error.reason.value,
+            "message": str(error),
+            "original-topic": record.topic,
+            "original-partition": str(record.partition),
+            "original-offset": str(record.offset),
+            **{f"original-{name}": value for name, value in record.headers.items()},
+        },
+    )
+
+
+def _known_stream(envelope: Envelope, plant: Plant) -> Stream:
+    for stream in plant.streams:
+        if envelope.subject == plant.stream_address(stream.name):
+            return stream
+    raise RecordError(
+        DeadLetterReason.UNKNOWN_STREAM,
+        f"ce_subject must be a stream of {plant.address}, got {envelope.subject!r}; the plant file "
+        f"has {[stream.name for stream in plant.streams]}; add the stream there or mend the sender",
+    )
+
+
+def _require_fits(payload: Payload, stream: Stream) -> None:
+    if not isinstance(payload, _PAYLOADS[stream.modality]):
+        raise _mismatch(stream, f"be {stream.modality}", type(payload).__name__)
+    if isinstance(stream, TelemetryStream) and isinstance(payload, TelemetryBatch):
+        unknown = sorted(set(payload.tags) - {tag.name for tag in stream.tags})
+        if unknown:
+            raise _mismatch(stream, "carry tags of the plant file only", f"also {unknown}")
+    if isinstance(stream, AudioStream) and isinstance(payload, AudioChunk):
+        if payload.sample_rate_hz != stream.sample_rate_hz:
+            raise _mismatch(
+                stream, f"have {stream.sample_rate_hz} Hz", f"{payload.sample_rate_hz} Hz"
+            )
+
+
+def _mismatch(stream: Stream, must: str, came: str) -> RecordError:
+    return RecordError(
+        DeadLetterReason.STREAM_MISMATCH,
+        f"stream {stream.name!r} must {must}, got {came}; mend the sender or the plant file",
+    )

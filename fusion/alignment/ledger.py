@@ -1,0 +1,149 @@
+"""What became of every record, reconciled with the offsets.
+
+Per partition the ledger keeps the records that are still needed, in offset order, and the sums of
+everything before them. Its first still-needed offset is where a restart reads on; what is below it
+is settled for good, so the sums belong to exactly that offset.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from fusion.schema import TopicPartition
+
+
+class Outcome(StrEnum):
+    """The four ends of a record, and the state before."""
+
+    PENDING = "pending"
+    SCORED = "scored"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    DEAD_LETTERED = "dead_lettered"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records by outcome. ``read`` is always the sum of the others."""
+
+    pending: int = 0
+    scored: int = 0
+    late: int = 0
+    duplicate: int = 0
+    dead_lettered: int = 0
+
+    @property
+    def read(self) -> int:
+        """Every record that was read."""
+        return self.pending + self.scored + self.late + self.duplicate + self.dead_lettered
+
+    def plus(self, outcome: Outcome) -> Counts:
+        """Return these counts with one more ``outcome``.
+
+        Example:
+            >>> Counts().plus(Outcome.LATE).plus(Outcome.SCORED).read
+            2
+        """
+        return replace(self, **{outcome.value: getattr(self, outcome.value) + 1})
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            *(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record that was read. For an accepted one, the ticks that it says something about."""
+
+    offset: int
+    stream: str | None
+    epoch: str
+    seq: int
+    newest_ns: int
+    """Newest event time of the stream after this record."""
+    outcome: Outcome
+    """PENDING for accepted records: they are SCORED once their last tick is closed."""
+    last_tick: int = -1
+    used_until_tick: int = -1
+    """The last tick that may show this record's values, held ones included."""
+    floor_tick: int | None = None
+    """The closed frontier when this record came, where it lay above the stream's own watermark."""
+
+    def settled(self, next_tick: int) -> Outcome:
+        """Return the outcome when ``next_tick`` is the first tick that is not closed."""
+        if self.outcome is Outcome.PENDING and self.last_tick < next_tick:
+            return Outcome.SCORED
+        return self.outcome
+
+
+class PartitionLedger:
+    """The records of one partition."""
+
+    def __init__(self, start_offset: int, settled: Counts | None = None) -> None:
+        self.position = start_offset
+        """Everything below is settled and no open window needs it."""
+        self.read_up_to = start_offset
+        self._settled = settled or Counts()
+        self._entries: deque[Entry] = deque()
+
+    def add(self, entry: Entry) -> None:
+        """Note a record. Offsets only grow; holes are the broker's own markers."""
+        assert entry.offset >= self.read_up_to, "a partition is read in the order of its offsets"
+        self._entries.append(entry)
+        self.read_up_to = entry.offset + 1
+
+    def settle(
+        self, *, next_tick: int, needed_from_tick: int, forget: Callable[[Entry], None]
+    ) -> None:
+        """Move the position past every record that no open window needs; ``forget`` gets each."""
+        while self._entries:
+            entry = self._entries[0]
+            outcome = entry.settled(next_tick)
+            if outcome is Outcome.PENDING or entry.used_until_tick >= needed_from_tick:
+                break
+            self._entries.popleft()
+            self._settled = self._settled.plus(outcome)
+            forget(entry)
+        self.position = self._entries[0].offset if self._entries else self.read_up_to
+
+    def counts(self, *, next_tick: int) -> Counts:
+        """Return what became of every record of this partition so far."""
+        counts = self._settled
+        for entry in self._entries:
+            counts = counts.plus(entry.settled(next_tick))
+        return counts
+
+    def floors(self) -> list[list[int]]:
+        """Return [offset, floor tick] of the kept records that came after their stream was idle."""
+        return [
+            [entry.offset, entry.floor_tick]
+            for entry in self._entries
+            if entry.floor_tick is not None
+        ]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the settled part, for JSON."""
+        return {
+            "position": self.position,
+            "read_up_to": self.read_up_to,
+            "floors": self.floors(),
+            "settled": {
+                name: getattr(self._settled, name) for name in Counts.__dataclass_fields__
+            },
+        }
+
+
+def to_key(partition: TopicPartition) -> str:
+    """Return the partition as a JSON key, ``topic:partition``."""
+    return f"{partition.topic}:{partition.partition}"
+
+
+def from_key(key: str) -> TopicPartition:
+    """Return the partition that :func:`to_key` wrote."""
+    topic, _, number = key.rpartition(":")
+    return TopicPartition(topic, int(number))

@@ -1,0 +1,94 @@
+"""Every error this product raises on purpose.
+
+::
+
+    FusionError
+    ├── InputError (also a ValueError)   somebody has to change an input
+    │   ├── PlantError                   the plant description
+    │   ├── SettingsError                where things are
+    │   ├── RecipeError                  what to train
+    │   └── ManifestMismatchError        a model that does not fit the plant
+    ├── RecordError                      one record cannot be used; goes to dead-letters
+    ├── CollapseError                    a training run that lost its embedding
+    ├── BrokerUnavailableError           retriable
+    ├── InferenceUnavailableError        retriable
+    └── LakeUnavailableError             retriable
+
+A message says what must hold, what came, and what to change.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class FusionError(Exception):
+    """Base of everything that this product raises on purpose.
+
+    ``retriable`` says whether the same call can succeed later without anybody changing anything.
+    """
+
+    retriable: ClassVar[bool] = False
+
+
+class InputError(FusionError, ValueError):
+    """Something that a person wrote is wrong, and only a person can mend it."""
+
+
+class PlantError(InputError):
+    """The plant description breaks a rule."""
+
+
+class SettingsError(InputError):
+    """A setting (environment variable or option) breaks a rule."""
+
+
+class RecipeError(InputError):
+    """A training recipe breaks a rule, or the data cannot feed it."""
+
+
+class ManifestMismatchError(InputError):
+    """A model was trained for another plant than the one it is asked to serve."""
+
+
+class DeadLetterReason(StrEnum):
+    """Why a record could not be used; the ``reason`` header of its dead letter."""
+
+    HEADERS = "headers"
+    TOO_LARGE = "too-large"
+    UNDECODABLE = "undecodable"
+    WRONG_SCHEMA = "wrong-schema"
+    UNKNOWN_STREAM = "unknown-stream"
+    STREAM_MISMATCH = "stream-mismatch"
+    FUTURE_TIME = "future-time"
+
+
+class RecordError(FusionError):
+    """One record cannot be used. The stream goes on; the record goes to ``dead-letters``."""
+
+    def __init__(self, reason: DeadLetterReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CollapseError(FusionError):
+    """The embedding lost its information during training; the run stopped itself."""
+
+
+class BrokerUnavailableError(FusionError):
+    """The broker did not answer."""
+
+    retriable = True
+
+
+class InferenceUnavailableError(FusionError):
+    """The inference server did not answer."""
+
+    retriable = True
+
+
+class LakeUnavailableError(FusionError):
+    """The lake did not answer, or another writer was faster."""
+
+    retriable = True

@@ -1,0 +1,286 @@
+"""The plant description: what a plant is, in one frozen tree of models.
+
+Words and levels are ISA-95's (IEC 62264-1). One file describes one monitored asset: everything whose
+behaviour the model learns together. Its JSON Schema is ``fusion plant schema``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NANOSECONDS = 1_000_000_000
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+"""Lower case, digits, ``-`` and ``_``: fit for topics, addresses and file names."""
+
+ClockName = Literal["source", "server", "receive"]
+Modality = Literal["telemetry", "audio", "video"]
+
+
+class _Described(BaseModel):
+    """Frozen, and a field that is not in the schema is a mistake, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Address(_Described):
+    """Where the asset stands: the levels of ISA-95, from the enterprise down to the asset."""
+
+    enterprise: Name
+    site: Name
+    area: Name
+    line: Name
+    cell: Name
+    asset: Name
+
+    def __str__(self) -> str:
+        return "/".join((self.enterprise, self.site, self.area, self.line, self.cell, self.asset))
+
+
+class Limits(_Described):
+    """Operating limits of a tag, in the tag's unit. A forecast that crosses one is a finding."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError("limits must give low, high or both; delete limits if there are none")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(
+                f"limits must satisfy low < high, got {self.low:g} and {self.high:g}; swap them"
+            )
+        return self
+
+
+class Tag(_Described):
+    """One instrument signal or set-point."""
+
+    name: str = Field(min_length=1, max_length=128)
+    unit: str = Field(description="Unit symbol, for example 'bar'; '1' where there is none.")
+    range: tuple[float, float] = Field(description="What the instrument can report, in the unit.")
+    setpoint: bool = Field(
+        default=False,
+        description="True for what operators set. Conditions predictions, never enters the encoder.",
+    )
+    limits: Limits | None = None
+    description: str = ""
+
+    @field_validator("range")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if low >= high:
+            raise ValueError(f"range must satisfy low < high, got {low:g} and {high:g}; swap them")
+        return value
+
+
+class _StreamDescription(_Described):
+    """What every stream has."""
+
+    name: Name
+    clock: ClockName = Field(
+        default="source", description="Which of the record's time stamps is event time."
+    )
+    max_age_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=86_400,
+        description="After this long without data the stream is absent, not held at its last value.",
+    )
+
+
+class TelemetryStream(_StreamDescription):
+    """Tags that are sampled together."""
+
+    modality: Literal["telemetry"]
+    rate_hz: float = Field(gt=0, le=100_000)
+    tags: tuple[Tag, ...] = Field(min_length=1, max_length=10_000)
+
+    @property
+    def measured(self) -> tuple[Tag, ...]:
+        """The tags that the encoder sees: all but the set-points."""
+        return tuple(tag for tag in self.tags if not tag.setpoint)
+
+    @property
+    def setpoints(self) -> tuple[Tag, ...]:
+        """The tags that operators set."""
+        return tuple(tag for tag in self.tags if tag.setpoint)
+
+
+class AudioStream(_StreamDescription):
+    """One microphone."""
+
+    modality: Literal["audio"]
+    sample_rate_hz: int = Field(ge=4_000, le=192_000)
+
+
+class VideoStream(_StreamDescription):
+    """One camera."""
+
+    modality: Literal["video"]
+    rate_hz: float = Field(gt=0, le=240)
+    width_px: int = Field(ge=16, le=7_680)
+    height_px: int = Field(ge=16, le=4_320)
+
+
+Stream = Annotated[TelemetryStream | AudioStream | VideoStream, Field(discriminator="modality")]
+
+
+class OperatingMode(_Described):
+    """A mode holds while ``tag`` lies in ``between`` (inclusive). The first that holds is shown."""
+
+    name: Name
+    tag: str
+    between: tuple[float, float]
+
+
+class AlarmDefinition(_Described):
+    """A rationalised alarm (ISA-18.2): without one of these, a finding stays an advisory."""
+
+    name: Name
+    finding: Literal["surprise", "forecast"]
+    tag: str | None = Field(default=None, description="The limited tag, for finding: forecast.")
+    priority: Literal["low", "medium", "high"] = "medium"
+    cause: str
+    consequence: str
+    action: str
+    time_to_respond_s: float = Field(gt=0)
+    on_delay_s: float = Field(default=2.0, ge=0)
+    off_delay_s: float = Field(default=10.0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_its_tag(self) -> Self:
+        if (self.finding == "forecast") != (self.tag is not None):
+            raise ValueError(
+                f"an alarm on a forecast names its tag, and one on surprise names none; got "
+                f"finding {self.finding!r} with tag {self.tag!r}; add or delete tag"
+            )
+        return self
+
+
+class Scoring(_Described):
+    """How much attention the plant may ask for."""
+
+    false_alarms_per_day: float = Field(
+        default=1.0, gt=0, le=10_000, description="The budget that thresholds are set from."
+    )
+
+
+class Plant(_Described):
+    """One monitored asset: where it stands, what it streams, when it must alarm."""
+
+    prefix: Name = Field(description="First part of every topic of this plant.")
+    address: Address
+    description: str = ""
+    is_simulated: bool = False
+    tick_s: float = Field(default=0.5, gt=0, le=86_400)
+    allowed_lateness_s: float = Field(default=1.0, ge=0, le=86_400)
+    max_future_s: float = Field(
+        default=60.0, ge=0, description="Event times further ahead of the broker are refused."
+    )
+    streams: tuple[Stream, ...] = Field(min_length=1, max_length=64)
+    modes: tuple[OperatingMode, ...] = ()
+    scoring: Scoring = Scoring()
+    alarms: tuple[AlarmDefinition, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _refuse_repeats("streams", [stream.name for stream in self.streams])
+        _refuse_repeats("alarms", [alarm.name for alarm in self.alarms])
+        _refuse_repeats("modes", [mode.name for mode in self.modes])
+        names = [tag.name for stream in self.telemetry_streams for tag in stream.tags]
+        _refuse_repeats("tags", names)
+        for alarm in self.alarms:
+            if alarm.tag is not None:
+                tag = self.tag(alarm.tag, wanted_by=f"alarm {alarm.name!r}")
+                if tag.limits is None:
+                    raise ValueError(
+                        f"alarm {alarm.name!r} needs limits on its tag, and {tag.name!r} has none; "
+                        "add limits to the tag"
+                    )
+        for mode in self.modes:
+            self.tag(mode.tag, wanted_by=f"mode {mode.name!r}")
+        for stream in self.streams:
+            if isinstance(stream, AudioStream):
+                num_samples = stream.sample_rate_hz * self.tick_s
+                if abs(num_samples - round(num_samples)) > 1e-9:
+                    raise ValueError(
+                        f"a tick must hold a whole number of audio samples, but {self.tick_s:g} s "
+                        f"of {stream.name!r} are {num_samples:g}; change tick_s"
+                    )
+        return self
+
+    @property
+    def tick_ns(self) -> int:
+        """The tick in nanoseconds."""
+        return round(self.tick_s * NANOSECONDS)
+
+    @property
+    def telemetry_streams(self) -> tuple[TelemetryStream, ...]:
+        """The telemetry streams, in the order of the file."""
+        return tuple(s for s in self.streams if isinstance(s, TelemetryStream))
+
+    @property
+    def setpoints(self) -> tuple[Tag, ...]:
+        """Every set-point of the plant, in the order of the file."""
+        return tuple(tag for stream in self.telemetry_streams for tag in stream.setpoints)
+
+    @property
+    def measured(self) -> tuple[Tag, ...]:
+        """Every measured tag of the plant, in the order of the file."""
+        return tuple(tag for stream in self.telemetry_streams for tag in stream.measured)
+
+    def stream(self, name: str) -> TelemetryStream | AudioStream | VideoStream:
+        """Return the stream called ``name``.
+
+        Raises:
+            KeyError: The plant has no such stream.
+        """
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise KeyError(name)
+
+    def tag(self, name: str, *, wanted_by: str) -> Tag:
+        """Return the tag called ``name``, which ``wanted_by`` refers to.
+
+        Raises:
+            ValueError: No stream of the plant has that tag.
+        """
+        for stream in self.telemetry_streams:
+            for tag in stream.tags:
+                if tag.name == name:
+                    return tag
+        known = [tag.name for stream in self.telemetry_streams for tag in stream.tags]
+        raise ValueError(
+            f"{wanted_by} must name a tag of this plant, got {name!r}; known tags: {known}"
+        )
+
+    def stream_address(self, name: str) -> str:
+        """Return the full address of a stream, the ``ce_subject`` of its records."""
+        return f"{self.address}/{name}"
+
+    def topic(self, kind: str) -> str:
+        """Return the topic of one kind of record, for example ``rig.telemetry``."""
+        return f"{self.prefix}.{kind}"
+
+    @property
+    def sense_topics(self) -> tuple[str, ...]:
+        """The topics that carry what the plant senses, one for each modality that it has."""
+        kinds = dict.fromkeys(stream.modality for stream in self.streams)
+        return tuple(self.topic(kind) for kind in kinds)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of the description: equal plants, equal fingerprints."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def _refuse_repeats(what: str, names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{what} must have different names, got {repeated} twice; rename one")

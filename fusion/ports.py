@@ -1,0 +1,125 @@
+"""What the product needs from the outside world, as small protocols.
+
+Every port has an embedded implementation that needs no server and a real one; both pass the same
+contract suite in ``tests/contract``. Only ``flows/wiring.py`` chooses between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.schema import Message, Record, TopicPartition
+
+
+class Source(Protocol):
+    """Reads records of some topics, in order per partition."""
+
+    def poll(self, *, timeout_s: float) -> list[Record]:
+        """Return the next records, at most one fetch; an empty list when none came in time.
+
+        Raises:
+            BrokerUnavailableError: The broker did not answer.
+        """
+        ...
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return the offset of the next record that ``poll`` would give, per partition."""
+        ...
+
+    def committed(self) -> dict[TopicPartition, int]:
+        """Return the committed offset of this group, per partition; absent where none is."""
+        ...
+
+    def end_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset that the next published record will get, per partition."""
+        ...
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Continue reading at ``positions``; other partitions stay where they are."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group and free everything. Commits nothing."""
+        ...
+
+
+class Publisher(Protocol):
+    """Writes messages. When a call returns, the messages are durable."""
+
+    def publish(
+        self,
+        messages: Sequence[Message],
+        *,
+        commit: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
+        """Store ``messages`` and, with them or not at all, the group's ``commit`` positions.
+
+        Raises:
+            BrokerUnavailableError: Nothing of this call is visible to readers; call it again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class Inference(Protocol):
+    """Runs the networks of one model version."""
+
+    def infer(
+        self, network: str, inputs: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the named outputs of ``network`` (``encoder`` or ``predictor``).
+
+        Raises:
+            InferenceUnavailableError: The server did not answer in time; nothing was scored.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class Lake(Protocol):
+    """Keeps every record that was read, each once."""
+
+    def append(self, records: Sequence[Record]) -> int:
+        """Store ``records`` that are not stored yet, and return how many were new.
+
+        The records of one partition must come in offset order. Idempotent per offset range: a
+        repeated call stores nothing twice.
+        """
+        ...
+
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Return, per partition, the first offset that is not stored yet."""
+        ...
+
+    def read(self, topics: Sequence[str], *, version: str | None = None) -> list[Record]:
+        """Return the stored records of ``topics`` in (topic, partition, offset) order.
+
+        ``version`` is what :meth:`version` returned when a model saw the lake; None is now.
+        """
+        ...
+
+    def version(self, topics: Sequence[str]) -> str:
+        """Return a name for exactly what the lake holds of ``topics`` now."""
+        ...
+
+
+class Clock(Protocol):
+    """The time, so that tests can advance it."""
+
+    def now_ns(self) -> int:
+        """Return the time since 1970-01-01 UTC in nanoseconds."""
+        ...
+
+    def sleep(self, duration_s: float) -> None:
+        """Return after ``duration_s`` seconds."""
+        ...

@@ -1,0 +1,44 @@
+"""The records on the broker: envelope, payloads and their codec."""
+
+from fusion.schema.codec import decode_payload, encode
+from fusion.schema.findings import (
+    AlarmCommand,
+    AlarmEvent,
+    AlarmState,
+    Condition,
+    Score,
+    ShownState,
+    SignalEvidence,
+    TagForecast,
+)
+from fusion.schema.payloads import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
+from fusion.schema.records import (
+    MAX_RECORD_BYTES,
+    Envelope,
+    Message,
+    Record,
+    TopicPartition,
+)
+
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "AlarmCommand",
+    "AlarmEvent",
+    "AlarmState",
+    "AudioChunk",
+    "Condition",
+    "Envelope",
+    "Message",
+    "Payload",
+    "Quality",
+    "Record",
+    "Score",
+    "ShownState",
+    "SignalEvidence",
+    "TagForecast",
+    "TelemetryBatch",
+    "TopicPartition",
+    "VideoFrame",
+    "decode_payload",
+    "encode",
+]

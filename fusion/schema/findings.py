@@ -1,0 +1,132 @@
+"""What the product says: scores, forecasts, alarm events. JSON on the broker, frozen in Python.
+
+A higher score is always more anomalous. Shares are parts of 1. Times are nanoseconds UTC.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TagForecast(_Said):
+    """The future of one tag, decoded from predicted embeddings, in the tag's unit."""
+
+    tag: str
+    unit: str
+    now: float | None
+    horizons_s: tuple[float, ...]
+    low: tuple[float, ...] = Field(description="5 % quantile at each horizon")
+    median: tuple[float, ...]
+    high: tuple[float, ...] = Field(description="95 % quantile at each horizon")
+    limit: float | None = Field(default=None, description="The limit nearest to being crossed.")
+    limit_side: Literal["low", "high"] | None = None
+    p_cross: float = Field(default=0.0, description="P(beyond the limit at the last horizon or before)")
+    t_cross_s: tuple[float | None, float | None, float | None] = Field(
+        default=(None, None, None),
+        description="Time to the limit: early (10 %), median, late (90 %); None = not foreseen.",
+    )
+
+
+class SignalEvidence(_Said):
+    """One tag beside what the model expected of it, in the tag's unit."""
+
+    tag: str
+    unit: str
+    stream: str
+    actual: float
+    expected: float
+    band: tuple[float, float]
+    deviation: float = Field(description="Calibrated, in robust standard deviations, signed")
+
+
+class Score(_Said):
+    """How far one tick lies from what was expected, and why."""
+
+    plant: str
+    tick: int
+    t_end_ns: int
+    model_version: str
+    mode: str | None
+    surprise: float = Field(description="Combined, calibrated: 1 is the alarm threshold.")
+    members: dict[str, float] = Field(description="Each member, calibrated: 1 is its threshold.")
+    shares: dict[str, float] = Field(description="Share of each stream in the surprise; sums to 1.")
+    present: dict[str, bool]
+    signals: tuple[SignalEvidence, ...] = Field(description="The most deviating tags, worst first.")
+    forecasts: tuple[TagForecast, ...]
+    caveats: tuple[str, ...] = ()
+
+
+class Condition(StrEnum):
+    """The process part of an alarm (ISA-18.2 with delays made explicit)."""
+
+    NORMAL = "normal"
+    PENDING_ON = "pending-on"
+    ACTIVE = "active"
+    PENDING_OFF = "pending-off"
+
+
+class ShownState(StrEnum):
+    """What an operator sees of an alarm (ISA-18.2 state names)."""
+
+    NORMAL = "normal"
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED_UNACKNOWLEDGED = "returned-unacknowledged"
+
+
+class AlarmState(_Said):
+    """Everything known about one alarm at ``tick``; the value of key ``state:<name>``."""
+
+    plant: str
+    name: str
+    kind: Literal["advisory", "alarm"]
+    finding: Literal["surprise", "forecast"]
+    tag: str | None
+    priority: Literal["low", "medium", "high"]
+    condition: Condition
+    is_acknowledged: bool
+    revision: int
+    tick: int
+    since_ns: int = Field(description="When the condition last changed, event time")
+    onset_ns: int | None = Field(default=None, description="First tick of the present activation")
+    sentence: str = ""
+    score: float = 0.0
+    shares: dict[str, float] = Field(default_factory=dict[str, float])
+
+    @property
+    def shown(self) -> ShownState:
+        """What an operator sees."""
+        is_on = self.condition in {Condition.ACTIVE, Condition.PENDING_OFF}
+        if is_on:
+            return ShownState.ACKNOWLEDGED if self.is_acknowledged else ShownState.UNACKNOWLEDGED
+        return ShownState.NORMAL if self.is_acknowledged else ShownState.RETURNED_UNACKNOWLEDGED
+
+
+class AlarmEvent(_Said):
+    """One transition of one alarm; the journal's line on ``alarm-events``."""
+
+    id: str = Field(description="The same transition always has the same id: sinks drop repeats.")
+    transition: Literal["raised", "cleared", "acknowledged"]
+    t_ns: int
+    state: AlarmState
+    score: Score | None = Field(default=None, description="The evidence at the moment of raising")
+    who: str | None = None
+
+
+class AlarmCommand(_Said):
+    """What an operator asks of an alarm; the value on ``alarm-commands``."""
+
+    id: str
+    plant: str
+    name: str
+    action: Literal["acknowledge"]
+    expected_revision: int
+    who: str
+    t_ns: int

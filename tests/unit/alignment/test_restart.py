@@ -1,0 +1,220 @@
+"""A killed reader that goes on from any commit gives the same ticks and the same accounts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusion.alignment import Aligner, Counts, Observation, admit
+from fusion.errors import RecordError
+from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
+from fusion.schema import (
+    AudioChunk,
+    Message,
+    Payload,
+    Quality,
+    Record,
+    TelemetryBatch,
+    TopicPartition,
+    VideoFrame,
+)
+
+CONTEXT_TICKS = 3
+PLANT: Plant = parse_plant(
+    """
+prefix: trio
+address: {enterprise: e, site: s, area: a, line: l, cell: c, asset: x}
+tick_s: 0.5
+allowed_lateness_s: 1
+streams:
+  - name: process
+    modality: telemetry
+    rate_hz: 4
+    max_age_s: 1.2
+    tags: [{name: level, unit: m, range: [0, 1]}, {name: goal, unit: m, range: [0, 1], setpoint: true}]
+  - {name: ear, modality: audio, sample_rate_hz: 4000, max_age_s: 1}
+  - {name: eye, modality: video, rate_hz: 2, width_px: 16, height_px: 16, max_age_s: 1}
+""",
+    origin="trio.yaml",
+)
+
+
+def telemetry(t_s: float, value: float) -> TelemetryBatch:
+    t_R_ns = np.array([round((t_s + i / 4) * NANOSECONDS) for i in range(2)])
+    values_RC = np.array([[value, 0.5], [value + 0.1, np.nan]])
+    return TelemetryBatch(
+        "process",
+        ("level", "goal"),
+        t_R_ns,
+        t_R_ns,
+        t_R_ns,
+        values_RC,
+        np.full((2, 2), Quality.GOOD, np.uint8),
+        np.zeros((2, 2), np.uint32),
+    )
+
+
+def sound(t_s: float, value: float) -> AudioChunk:
+    samples_N = np.full(2000, round(value * 1000), np.int16)
+    return AudioChunk("ear", round(t_s * NANOSECONDS), 4000, 0, 0.0, 0, samples_N)
+
+
+def picture(t_s: float, value: float) -> VideoFrame:
+    return VideoFrame(
+        "eye", round(t_s * NANOSECONDS), np.full((16, 16, 3), round(value * 255), np.uint8)
+    )
+
+
+MAKERS = {"process": telemetry, "ear": sound, "eye": picture}
+
+
+@dataclass(frozen=True)
+class Log:
+    """What lies in one partition."""
+
+    records: tuple[Record, ...]
+
+
+def to_log(messages: list[Message], topic: str) -> Log:
+    return Log(
+        tuple(
+            Record(topic, 0, offset, m.key, m.value, m.headers, t_broker_ns=10**18)
+            for offset, m in enumerate(messages)
+        )
+    )
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Log]:
+    """One partition per stream: jitter within the lateness, losses, repeats, late and poison."""
+    partitions: list[Log] = []
+    for stream, make in MAKERS.items():
+        sender = StreamSender(PLANT, stream, source="test", epoch="boot")
+        count = draw(st.integers(4, 22))
+        messages: list[tuple[float, Message]] = []
+        for index in range(count):
+            fate = draw(st.sampled_from(["sent"] * 7 + ["lost", "late", "repeated", "poison"]))
+            payload: Payload = make(100 + index * 0.5, (index % 7) / 10)
+            message = sender.message(payload)
+            arrival = index + draw(st.floats(0, 1.5))
+            if fate == "poison":
+                message = Message(message.topic, message.key, b"\x00\xff", message.headers)
+            if fate == "late":
+                arrival += 8
+            if fate != "lost":
+                messages.append((arrival, message))
+            if fate == "repeated":
+                messages.append((arrival + draw(st.floats(0, 6)), message))
+        messages.sort(key=lambda pair: pair[0])
+        topic = PLANT.topic(PLANT.stream(stream).modality)
+        partitions.append(to_log([message for _, message in messages], topic))
+    return partitions
+
+
+def push(aligner: Aligner, record: Record) -> list[Observation]:
+    try:
+        envelope, payload = admit(record, PLANT)
+    except RecordError:
+        aligner.refuse(record)
+        return []
+    aligner.take(record, envelope, payload)
+    return aligner.closed()
+
+
+def interleave(partitions: list[Log], choices: list[int], start: dict[str, int]) -> list[Record]:
+    at = {index: start.get(log.records[0].topic, 0) if log.records else 0
+          for index, log in enumerate(partitions)}
+    order: list[Record] = []
+    turn = 0
+    while any(at[i] < len(log.records) for i, log in enumerate(partitions)):
+        ready = [i for i, log in enumerate(partitions) if at[i] < len(log.records)]
+        index = ready[choices[turn % len(choices)] % len(ready)]
+        order.append(partitions[index].records[at[index]])
+        at[index] += 1
+        turn += 1
+    return order
+
+
+def as_comparable(observation: Observation) -> tuple[object, ...]:
+    return (
+        observation.tick,
+        sorted(observation.usable.items()),
+        [(name, values.tobytes()) for name, values in sorted(observation.senses.items())],
+    )
+
+
+def without_restart(partitions: list[Log], choices: list[int]) -> tuple[list[Observation], Counts]:
+    aligner = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    seen: list[Observation] = []
+    for record in interleave(partitions, choices, {}):
+        seen += push(aligner, record)
+    seen += aligner.flush()
+    return seen, aligner.total()
+
+
+@settings(max_examples=150, deadline=None)
+@given(logs(), st.lists(st.integers(0, 2), min_size=1, max_size=9), st.data())
+def test_killed_anywhere_and_restarted_gives_the_same(
+    partitions: list[Log], choices: list[int], data: st.DataObject
+) -> None:
+    expected, expected_counts = without_restart(partitions, choices)
+    order = interleave(partitions, choices, {})
+    commit_at = data.draw(st.integers(0, len(order)), label="commit after")
+
+    first = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    delivered: list[Observation] = []
+    for record in order[:commit_at]:
+        delivered += push(first, record)
+    snapshot = json.loads(json.dumps(first.snapshot()))
+    positions = first.positions()
+
+    second = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    second.restore(snapshot)
+    start = {part.topic: offset for part, offset in positions.items()}
+    again: list[Observation] = []
+    other_choices = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=9))
+    for record in interleave(partitions, other_choices, start):
+        again += push(second, record)
+    again += second.flush()
+
+    frontier = delivered[-1].tick if delivered else None
+    by_tick = {observation.tick: as_comparable(observation) for observation in again}
+    for observation in expected:
+        is_new = frontier is None or observation.tick > frontier
+        in_window = frontier is not None and frontier - CONTEXT_TICKS < observation.tick
+        if is_new or (in_window and observation.senses):
+            assert by_tick[observation.tick] == as_comparable(observation)
+    if frontier is not None:
+        newer = [o.tick for o in again if o.tick > frontier]
+        assert newer == [o.tick for o in expected if o.tick > frontier]
+    assert second.total() == expected_counts
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs(), st.lists(st.integers(0, 2), min_size=1, max_size=9))
+def test_the_order_between_partitions_does_not_matter(
+    partitions: list[Log], choices: list[int]
+) -> None:
+    one, one_counts = without_restart(partitions, [0])
+    other, other_counts = without_restart(partitions, choices)
+    assert [as_comparable(o) for o in one] == [as_comparable(o) for o in other]
+    assert one_counts == other_counts
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs(), st.lists(st.integers(0, 2), min_size=1, max_size=9))
+def test_every_record_has_exactly_one_outcome(partitions: list[Log], choices: list[int]) -> None:
+    aligner = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    for number, record in enumerate(interleave(partitions, choices, {}), start=1):
+        push(aligner, record)
+        assert aligner.total().read == number
+    aligner.flush()
+    assert aligner.total().pending == 0
+    for part, counts in aligner.counts().items():
+        log = next(log for log in partitions if log.records and log.records[0].topic == part.topic)
+        assert counts.read == len(log.records)
+    assert all(isinstance(part, TopicPartition) for part in aligner.positions())
