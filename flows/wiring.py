@@ -69,14 +69,14 @@ def prepare_topics(settings: Settings, plant: Plant) -> None:
         ensure_topics(
             _kafka(settings),
             {
-                topic: TopicSpec(partitions=count, compacted=topic in compacted)
+                topic: TopicSpec(partitions=count, is_compacted=topic in compacted)
                 for topic, count in partitions.items()
             },
         )
         return
     broker = _embedded(settings)
     for topic, count in partitions.items():
-        broker.create_topic(topic, partitions=count)
+        broker.create_topic(topic, partitions=count, is_compacted=topic in compacted)
 
 
 def _kafka(settings: Settings) -> KafkaSettings:

@@ -102,6 +102,8 @@ class ReportInputs:
     """One mapping for each measurement during training: ``step`` and the gauges by name."""
     counts: Mapping[str, CountsLike] = field(default_factory=dict[str, CountsLike])
     """By partition, for example ``rig.audio/0``."""
+    read_by_offsets: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By partition: last minus first offset read, told by the broker, to check ``counts``."""
     seeds: Mapping[str, int] = field(default_factory=dict[str, int])
     machine: Mapping[str, str] = field(default_factory=dict[str, str])
     duration_s: Mapping[str, float] = field(default_factory=dict[str, float])

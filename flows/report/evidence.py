@@ -1,0 +1,254 @@
+"""What could be seen, heard and measured when an alarm was raised, beside the normal.
+
+Shapes: H x W pixels, N samples of sound, F frequencies, T columns of the spectrogram.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.signal import get_window, stft
+
+from flows.report.drawing import (
+    ABNORMAL,
+    INK,
+    MUTED,
+    Picture,
+    data_uri,
+    is_narrow,
+    new_figure,
+    picture,
+)
+from flows.report.inputs import Moment
+from flows.report.verdicts import Verdict, Verdicts
+from flows.report.wording import clock
+from fusion.schema import SignalEvidence
+
+_MOST_SOUND_S: Final = 12
+_MOST_IMAGE_PX: Final = 640
+_RANGE_DB: Final = 70.0
+_NOTABLE_DB: Final = 6.0
+"""Twice the amplitude: from here a frequency is drawn as louder than normal."""
+_DIFFERENCE_FULL: Final = 96
+"""A pixel that differs by this much (of 255) is drawn black; the same for every picture."""
+_MOST_SIGNALS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of the page."""
+
+    uri: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One signal beside its band, as positions in per cent of a strip."""
+
+    signal: SignalEvidence
+    band_from: float
+    band_width: float
+    expected_at: float
+    actual_at: float
+    is_outside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything about one moment, ready for the page."""
+
+    moment: Moment
+    verdict: Verdict | None
+    """The fault that the alarm is credited to; None for a false alarm."""
+    frames: tuple[Frame, ...]
+    spectrograms: Picture | None
+    sound_uri: str | None
+    normal_sound_uri: str | None
+    gauges: tuple[Gauge, ...]
+    shares: tuple[tuple[str, float], ...]
+
+
+def show(moment: Moment, verdicts: Verdicts) -> Shown:
+    """Return ``moment`` ready for the page; senses that are absent are left out."""
+    score = moment.event.score
+    shares = moment.event.state.shares or (score.shares if score else {})
+    return Shown(
+        moment=moment,
+        verdict=next(
+            (v for v in verdicts.faults if any(e.id == moment.event.id for e in v.alarms)), None
+        ),
+        frames=_frames(moment),
+        spectrograms=_spectrograms(moment),
+        sound_uri=_wav_uri(moment.sound_N, moment.sample_rate_hz),
+        normal_sound_uri=_wav_uri(moment.normal_sound_N, moment.sample_rate_hz),
+        gauges=tuple(_gauge(s) for s in (score.signals if score else ())[:_MOST_SIGNALS]),
+        shares=tuple(sorted(shares.items(), key=lambda item: -item[1])),
+    )
+
+
+def _frames(moment: Moment) -> tuple[Frame, ...]:
+    frame_HW3, normal_HW3 = moment.frame_HW3, moment.normal_frame_HW3
+    if frame_HW3 is None:
+        return ()
+    at = clock(moment.event.t_ns)
+    frames = [Frame(_image_uri(frame_HW3), f"At the alarm, {at}", f"Camera frame at {at}")]
+    if normal_HW3 is not None:
+        frames.append(Frame(_image_uri(normal_HW3), "Normal", "Camera frame of normal running"))
+    if normal_HW3 is not None and normal_HW3.shape == frame_HW3.shape:
+        difference_HW = np.abs(frame_HW3.astype(np.int16) - normal_HW3).max(axis=2)
+        grey_HW = 255 - np.clip(difference_HW * (255 / _DIFFERENCE_FULL), 0, 255)
+        frames.append(
+            Frame(
+                _image_uri(grey_HW.astype(np.uint8)),
+                "Difference (dark = differs)",
+                "Where the two frames differ; movement differs too",
+            )
+        )
+    return tuple(frames)
+
+
+def _image_uri(pixels: NDArray[np.uint8]) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail((_MOST_IMAGE_PX, _MOST_IMAGE_PX))
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.save(png, format="PNG", optimize=True)
+    if png.tell() <= 40_000:
+        return data_uri(png.getvalue(), "image/png")
+    image.save(jpeg, format="JPEG", quality=88)
+    return data_uri(jpeg.getvalue(), "image/jpeg")
+
+
+def _wav_uri(sound_N: NDArray[np.int16] | None, sample_rate_hz: int) -> str | None:
+    if sound_N is None or sound_N.size == 0:
+        return None
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate_hz)
+        file.writeframes(sound_N[-_MOST_SOUND_S * sample_rate_hz :].astype("<i2").tobytes())
+    return data_uri(content.getvalue(), "audio/wav")
+
+
+def level_db_FT(sound_N: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float64]:
+    """Return the power spectrogram in dB relative to a full-scale sine, [F, T]; windows of 32 ms."""
+    num = min(max(64, round(0.032 * sample_rate_hz)), sound_N.size)
+    window = get_window("hann", num)
+    _, _, spectrum_FT = stft(
+        sound_N / 32768.0, fs=sample_rate_hz, window=window, nperseg=num, boundary=None, padded=False
+    )
+    # stft scales by the sum of the window: a full-scale sine has magnitude 1/2.
+    return 20 * np.log10(2 * np.abs(spectrum_FT) + 1e-6)
+
+
+def _spectrograms(moment: Moment) -> Picture | None:
+    if moment.sound_N is None or moment.sound_N.size < 256:
+        return None
+    sounds = {"At the alarm": moment.sound_N}
+    if moment.normal_sound_N is not None and moment.normal_sound_N.size >= 256:
+        sounds["Normal"] = moment.normal_sound_N
+    most = _MOST_SOUND_S * moment.sample_rate_hz
+    levels = {
+        title: level_db_FT(sound_N[-most:], moment.sample_rate_hz)
+        for title, sound_N in sounds.items()
+    }
+    top_db = max(float(np.percentile(level_FT, 99.8)) for level_FT in levels.values())
+    top_khz = moment.sample_rate_hz / 2000
+
+    def paint(width_px: int) -> Figure:
+        return _paint(width_px, levels, sounds, top_db, top_khz, moment.sample_rate_hz)
+
+    alt = "Spectrogram of the sound at the alarm"
+    if "Normal" in levels:
+        alt += " beside a normal one on the same scale; " + _difference_in_words(levels, top_khz)
+    return picture(paint, alt=alt + ".")
+
+
+def _paint(
+    width_px: int,
+    levels: dict[str, NDArray[np.float64]],
+    sounds: dict[str, NDArray[np.int16]],
+    top_db: float,
+    top_khz: float,
+    sample_rate_hz: int,
+) -> Figure:
+    num = len(levels) + (len(levels) == 2)
+    narrow = is_narrow(width_px)
+    fig = new_figure(width_px, 200 * num if narrow else 235)
+    axes = np.atleast_1d(fig.subplots(num, 1) if narrow else fig.subplots(1, num))
+    image = None
+    for ax, (title, level_FT) in zip(axes, levels.items(), strict=False):
+        image = ax.imshow(
+            level_FT, origin="lower", aspect="auto", cmap="Greys", vmin=top_db - _RANGE_DB, vmax=top_db,
+            extent=(0, sounds[title].size / sample_rate_hz, 0, top_khz), interpolation="nearest",
+        )  # fmt: skip
+        ax.set_title(f"{title}: kHz over s")
+    if len(levels) == 2:
+        _spectra(axes[2], levels, top_khz)
+    assert image is not None
+    left, right = (0.09, 0.985) if narrow else (0.03, 0.99)
+    fig.subplots_adjust(
+        left=left, right=right, bottom=0.06 if narrow else 0.24, top=0.955 if narrow else 0.88,
+        hspace=0.42, wspace=0.13,
+    )  # fmt: skip
+    if not narrow:
+        bar = fig.colorbar(image, cax=fig.add_axes((0.03, 0.085, 0.2, 0.035)), orientation="horizontal")
+        bar.outline.set_visible(False)
+        fig.text(0.24, 0.085, "dB re full scale, the same for both", fontsize=10, color=MUTED)
+    return fig
+
+
+def _spectra(ax: Axes, levels: dict[str, NDArray[np.float64]], top_khz: float) -> None:
+    """Draw both mean spectra; what is louder than normal by 6 dB or more is filled."""
+    alarm_F = levels["At the alarm"].mean(axis=1)
+    normal_F = levels["Normal"].mean(axis=1)
+    khz_F = np.linspace(0, top_khz, alarm_F.size)
+    if alarm_F.size != normal_F.size:
+        normal_F = np.interp(khz_F, np.linspace(0, top_khz, normal_F.size), normal_F)
+    ax.fill_between(
+        khz_F, normal_F, alarm_F, where=alarm_F - normal_F > _NOTABLE_DB, color=ABNORMAL, alpha=0.3, lw=0
+    )
+    ax.plot(khz_F, normal_F, color=MUTED, lw=1, ls=(0, (3, 1.5)))
+    ax.plot(khz_F, alarm_F, color=INK, lw=1.1)
+    ax.set_title("Mean level: dB over kHz (dashed = normal)")
+    ax.set_xlim(0, top_khz)
+
+
+def _difference_in_words(levels: dict[str, NDArray[np.float64]], top_khz: float) -> str:
+    alarm_F = levels["At the alarm"].mean(axis=1)
+    normal_F = levels["Normal"].mean(axis=1)
+    if alarm_F.size != normal_F.size:
+        return "they differ in length"
+    louder_F = alarm_F - normal_F
+    at = int(np.argmax(louder_F))
+    khz = at * top_khz / max(1, alarm_F.size - 1)
+    return f"largest rise of the mean level {louder_F[at]:.0f} dB at {khz:.1f} kHz"
+
+
+def _gauge(signal: SignalEvidence) -> Gauge:
+    low, high = sorted(signal.band)
+    points = (low, high, signal.actual, signal.expected)
+    span = max(max(points) - min(points), 1e-12)
+    begin, width = min(points) - 0.08 * span, 1.16 * span
+
+    def at(value: float) -> float:
+        return round(100 * (value - begin) / width, 2)
+
+    return Gauge(
+        signal=signal,
+        band_from=at(low),
+        band_width=round(max(1.5, at(high) - at(low)), 2),
+        expected_at=at(signal.expected),
+        actual_at=at(signal.actual),
+        is_outside=not low <= signal.actual <= high,
+    )
