@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,9 @@ PALE: Final = "#eceff1"
 ABNORMAL: Final = "#b3261e"
 WARNING: Final = "#a85b00"
 
+_PATH: Final = re.compile(r' d="[^"]*"')
+_NUMBER: Final = re.compile(r"-?\d+\.\d+")
+
 WIDE_PX: Final = 1080
 NARROW_PX: Final = 350
 
@@ -33,21 +37,21 @@ _STYLE: Final = {
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
-    "font.size": 11,
+    "font.size": 12,
     "text.color": INK,
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 11,
+    "axes.titlesize": 12,
     "axes.titlelocation": "left",
     "xtick.color": LINE,
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
     "hatch.color": LINE,
     "hatch.linewidth": 0.7,
     "lines.linewidth": 1.2,
@@ -95,7 +99,7 @@ def is_narrow(width_px: int) -> bool:
 def bare(ax: Axes) -> None:
     """Take away every spine and tick of ``ax``."""
     ax.spines[:].set_visible(False)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)  # not set_xticks([]): the axis is shared
     ax.set_yticks([])
 
 
@@ -112,7 +116,13 @@ def data_uri(content: bytes, media_type: str) -> str:
 def _drawn(figure: Figure) -> Drawn:
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    svg = _PATH.sub(_rounded, content.getvalue().decode())
     width_in, height_in = figure.get_size_inches()
     return Drawn(
-        data_uri(content.getvalue(), "image/svg+xml"), round(72 * width_in), round(72 * height_in)
+        data_uri(svg.encode(), "image/svg+xml"), round(72 * width_in), round(72 * height_in)
     )
+
+
+def _rounded(path: re.Match[str]) -> str:
+    """Return a path with a tenth of a pixel of precision: a third of the size, the same picture."""
+    return _NUMBER.sub(lambda number: f"{float(number.group()):.1f}", path.group())

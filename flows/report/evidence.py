@@ -34,7 +34,8 @@ from fusion.schema import SignalEvidence
 
 _MOST_SOUND_S: Final = 12
 _MOST_IMAGE_PX: Final = 640
-_RANGE_DB: Final = 70.0
+_RANGE_DB: Final = 60.0
+_LEAST_SAMPLES: Final = 256
 _NOTABLE_DB: Final = 6.0
 """Twice the amplitude: from here a frequency is drawn as louder than normal."""
 _DIFFERENCE_FULL: Final = 96
@@ -72,6 +73,7 @@ class Shown:
     """The fault that the alarm is credited to; None for a false alarm."""
     frames: tuple[Frame, ...]
     spectrograms: Picture | None
+    sound_said: str
     sound_uri: str | None
     normal_sound_uri: str | None
     gauges: tuple[Gauge, ...]
@@ -89,6 +91,7 @@ def show(moment: Moment, verdicts: Verdicts) -> Shown:
         ),
         frames=_frames(moment),
         spectrograms=_spectrograms(moment),
+        sound_said=_sound_in_words(moment),
         sound_uri=_wav_uri(moment.sound_N, moment.sample_rate_hz),
         normal_sound_uri=_wav_uri(moment.normal_sound_N, moment.sample_rate_hz),
         gauges=tuple(_gauge(s) for s in (score.signals if score else ())[:_MOST_SIGNALS]),
@@ -110,7 +113,7 @@ def _frames(moment: Moment) -> tuple[Frame, ...]:
         frames.append(
             Frame(
                 _image_uri(grey_HW.astype(np.uint8)),
-                "Difference (dark = differs)",
+                "Difference (dark)",
                 "Where the two frames differ; movement differs too",
             )
         )
@@ -151,15 +154,26 @@ def level_db_FT(sound_N: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.f
     return 20 * np.log10(2 * np.abs(spectrum_FT) + 1e-6)
 
 
+def _coarser(level_FT: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return mean powers of blocks: about 130 x 220 cells, what the page has room for."""
+    num_f, num_t = level_FT.shape
+    at_f = np.arange(0, num_f, max(1, num_f // 128))
+    at_t = np.arange(0, num_t, max(1, -(-num_t // 220)))
+    power_FT = 10 ** (level_FT / 10)
+    sums = np.add.reduceat(np.add.reduceat(power_FT, at_f, axis=0), at_t, axis=1)
+    cells = np.outer(np.diff([*at_f, num_f]), np.diff([*at_t, num_t]))
+    return 10 * np.log10(sums / cells)
+
+
 def _spectrograms(moment: Moment) -> Picture | None:
-    if moment.sound_N is None or moment.sound_N.size < 256:
+    if moment.sound_N is None or moment.sound_N.size < _LEAST_SAMPLES:
         return None
     sounds = {"At the alarm": moment.sound_N}
-    if moment.normal_sound_N is not None and moment.normal_sound_N.size >= 256:
+    if moment.normal_sound_N is not None and moment.normal_sound_N.size >= _LEAST_SAMPLES:
         sounds["Normal"] = moment.normal_sound_N
     most = _MOST_SOUND_S * moment.sample_rate_hz
     levels = {
-        title: level_db_FT(sound_N[-most:], moment.sample_rate_hz)
+        title: _coarser(level_db_FT(sound_N[-most:], moment.sample_rate_hz))
         for title, sound_N in sounds.items()
     }
     top_db = max(float(np.percentile(level_FT, 99.8)) for level_FT in levels.values())
@@ -168,10 +182,9 @@ def _spectrograms(moment: Moment) -> Picture | None:
     def paint(width_px: int) -> Figure:
         return _paint(width_px, levels, sounds, top_db, top_khz, moment.sample_rate_hz)
 
-    alt = "Spectrogram of the sound at the alarm"
-    if "Normal" in levels:
-        alt += " beside a normal one on the same scale; " + _difference_in_words(levels, top_khz)
-    return picture(paint, alt=alt + ".")
+    beside = " beside a normal one on the same scale" if "Normal" in levels else ""
+    said = _sound_in_words(moment)
+    return picture(paint, alt=f"Spectrogram of the sound at the alarm{beside}. {said}")
 
 
 def _paint(
@@ -224,15 +237,21 @@ def _spectra(ax: Axes, levels: dict[str, NDArray[np.float64]], top_khz: float) -
     ax.set_xlim(0, top_khz)
 
 
-def _difference_in_words(levels: dict[str, NDArray[np.float64]], top_khz: float) -> str:
-    alarm_F = levels["At the alarm"].mean(axis=1)
-    normal_F = levels["Normal"].mean(axis=1)
+def _sound_in_words(moment: Moment) -> str:
+    """Return which frequency rose most above the normal sound, as a sentence; "" without both."""
+    alarm_N, normal_N = moment.sound_N, moment.normal_sound_N
+    if alarm_N is None or normal_N is None or min(alarm_N.size, normal_N.size) < _LEAST_SAMPLES:
+        return ""
+    alarm_F = level_db_FT(alarm_N, moment.sample_rate_hz).mean(axis=1)
+    normal_F = level_db_FT(normal_N, moment.sample_rate_hz).mean(axis=1)
     if alarm_F.size != normal_F.size:
-        return "they differ in length"
-    louder_F = alarm_F - normal_F
-    at = int(np.argmax(louder_F))
-    khz = at * top_khz / max(1, alarm_F.size - 1)
-    return f"largest rise of the mean level {louder_F[at]:.0f} dB at {khz:.1f} kHz"
+        return ""
+    rise_F = alarm_F - normal_F
+    at = int(np.argmax(rise_F))
+    if rise_F[at] < _NOTABLE_DB:
+        return f"No frequency is {_NOTABLE_DB:.0f} dB or more louder than in the normal sound."
+    khz = at * moment.sample_rate_hz / 2000 / max(1, alarm_F.size - 1)
+    return f"The largest rise above the normal sound is {rise_F[at]:.0f} dB, at {khz:.1f} kHz."
 
 
 def _gauge(signal: SignalEvidence) -> Gauge:

@@ -72,7 +72,7 @@ def _row(
     for verdict in verdicts.faults:
         begin, end = axis.place(verdict.fault.onset_ns), axis.place(verdict.fault.end_ns)
         ax.axvspan(begin, end, color=PALE, lw=0, zorder=-2)
-    thin = slice(None, None, stride_for(foresight.t_origin_N_ns.size, 1500))
+    thin = slice(None, None, stride_for(foresight.t_origin_N_ns.size, width_px))
     t_ns = foresight.t_target_N_ns[thin]
     is_on_page = t_ns <= foresight.t_origin_N_ns[-1]
     columns = [q[thin, -1][is_on_page] for q in (foresight.low_NH, foresight.median_NH, foresight.high_NH)]
@@ -81,7 +81,7 @@ def _row(
     ax.plot(x, median, color=MUTED, lw=1.1, ls=(0, (4, 1.5)), label="median")
     if foresight.actual is not None and foresight.actual[0].size:
         t_K_ns, values_K = foresight.actual
-        step = slice(None, None, stride_for(t_K_ns.size))
+        step = slice(None, None, stride_for(t_K_ns.size, round(1.5 * width_px)))
         x, came = axis.line(t_K_ns[step], values_K[step])
         ax.plot(x, came, color=INK, lw=1.2, label="what came")
         _beyond(ax, x, came, foresight)

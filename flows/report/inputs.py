@@ -108,8 +108,10 @@ class ReportInputs:
     machine: Mapping[str, str] = field(default_factory=dict[str, str])
     duration_s: Mapping[str, float] = field(default_factory=dict[str, float])
     """Wall-clock seconds of each step, in order."""
+    tolerance_s: float = 5.0
+    """An alarm raised this long after the end of a fault still counts as its detection."""
     grace_s: float = 60.0
-    """After the end of a fault the plant settles; alarms in that time are not counted as false."""
+    """After the end of a fault the plant settles; alarms in that time count neither way."""
 
 
 class _IntervalLike(Protocol):

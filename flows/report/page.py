@@ -80,22 +80,29 @@ def render(inputs: ReportInputs) -> str:
 
 
 def _comparison(inputs: ReportInputs, verdicts: Verdicts) -> list[dict[str, Any]]:
+    methods = [verdicts.as_detection(), *inputs.detections]
+    best = {v.fault.name: _fastest(v.fault.name, methods) for v in verdicts.faults}
     return [
         {
             "method": row,
             "is_product": index == 0,
             "median_delay_s": median_delay_s(list(row.detected.values())),
             "delays": [
-                (v.fault, v.fault.name in row.detected, row.detected.get(v.fault.name))
-                for v in verdicts.faults
+                {
+                    "is_known": name in row.detected,
+                    "delay_s": row.detected.get(name),
+                    "is_best": fastest_s is not None and row.detected.get(name) == fastest_s,
+                }
+                for name, fastest_s in best.items()
             ],
         }
-        for index, row in enumerate(_methods(inputs, verdicts))
+        for index, row in enumerate(methods)
     ]
 
 
-def _methods(inputs: ReportInputs, verdicts: Verdicts) -> list[Detection]:
-    return [verdicts.as_detection(), *inputs.detections]
+def _fastest(fault: str, methods: list[Detection]) -> float | None:
+    delays_s = [method.detected.get(fault) for method in methods]
+    return min((delay_s for delay_s in delays_s if delay_s is not None), default=None)
 
 
 def _ledger(inputs: ReportInputs) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class TimeAxis:
         return tuple(np.insert(column.astype(np.float64), at, np.nan) for column in columns)
 
 
-def stride_for(num_points: int, most: int = 2400) -> int:
+def stride_for(num_points: int, most: int) -> int:
     """Return the step that thins ``num_points`` to at most ``most``: a page has so many pixels."""
     return max(1, -(-num_points // most))
 

@@ -54,21 +54,22 @@ def timeline(inputs: ReportInputs, verdicts: Verdicts, axis: TimeAxis) -> Pictur
     """Return the timeline; None when nothing was scored."""
     if not inputs.scores:
         return None
-    surprise = _surprise(inputs, axis)
+    peak = max(score.surprise for score in inputs.scores)
 
     def paint(width_px: int) -> Figure:
-        return _paint(width_px, inputs, verdicts, axis, surprise)
+        surprise = _surprise(inputs, axis, most_points=round(1.2 * width_px))
+        return _paint(width_px, verdicts, axis, surprise)
 
     alt = (
         f"Timeline of {figure(axis.end_min)} minutes. {plural(len(verdicts.faults), 'fault')}, "
         f"{plural(len(verdicts.spans), 'alarm')} raised, of which "
-        f"{len(verdicts.false_alarms)} false. The highest surprise is {figure(surprise.peak)} times "
+        f"{len(verdicts.false_alarms)} false. The highest surprise is {figure(peak)} times "
         "the alarm threshold. The tables below hold the same in numbers."
     )
     return picture(paint, alt=alt)
 
 
-def _surprise(inputs: ReportInputs, axis: TimeAxis) -> _Surprise:
+def _surprise(inputs: ReportInputs, axis: TimeAxis, *, most_points: int) -> _Surprise:
     scores = inputs.scores
     t_N_ns = np.array([score.t_end_ns for score in scores], dtype=np.int64)
     whole_N = np.array([score.surprise for score in scores])
@@ -76,7 +77,7 @@ def _surprise(inputs: ReportInputs, axis: TimeAxis) -> _Surprise:
     part_NM = np.array([[s.shares.get(name, 0.0) for name in names] for s in scores])
     part_NM = part_NM * whole_N[:, None]
     absent_NM = np.array([[not s.present.get(name, True) for name in names] for s in scores])
-    stride = stride_for(len(scores))
+    stride = stride_for(len(scores), most_points)
     columns = [whole_N, *part_NM.T, *absent_NM.T.astype(np.float64)]
     x_P, *thin = axis.line(t_N_ns[::stride], *(peaks(column, stride) for column in columns))
     whole_P, parts, absents = thin[0], thin[1 : len(names) + 1], thin[len(names) + 1 :]
@@ -92,7 +93,7 @@ def _surprise(inputs: ReportInputs, axis: TimeAxis) -> _Surprise:
 
 
 def _paint(
-    width_px: int, inputs: ReportInputs, verdicts: Verdicts, axis: TimeAxis, surprise: _Surprise
+    width_px: int, verdicts: Verdicts, axis: TimeAxis, surprise: _Surprise
 ) -> Figure:
     alarm_names = list(dict.fromkeys(span.raised.state.name for span in verdicts.spans))
     rows_px = [
@@ -101,7 +102,7 @@ def _paint(
         _SURPRISE_PX,
         *([_STREAM_PX] * len(surprise.part_by_stream)),
     ]
-    left_px = 14 if is_narrow(width_px) else 128
+    left_px = 14 if is_narrow(width_px) else 150
     gap_px = _GAP_PX if is_narrow(width_px) else 12
     height_px = sum(rows_px) + gap_px * len(rows_px) + 52
     fig = new_figure(width_px, height_px)
@@ -138,7 +139,7 @@ def _label(ax: Axes, text: str, note: str, width_px: int) -> None:
     ax.annotate(text, (-0.03, 0.5), (0, 2), "axes fraction", "offset points", ha="right")
     ax.annotate(
         note, (-0.03, 0.5), (0, -2), "axes fraction", "offset points",
-        ha="right", va="top", color=MUTED, fontsize=9.5,
+        ha="right", va="top", color=MUTED, fontsize=10,
     )  # fmt: skip
 
 
@@ -171,12 +172,12 @@ def _truth(ax: Axes, verdicts: Verdicts, axis: TimeAxis, width_px: int) -> None:
             hatch="////" if is_missed else None, lw=0.8,
         )  # fmt: skip
         ax.text(begin, 1.45, _name_that_fits(verdict.number, verdict.fault.title, space * px_per_min),
-                va="center", color=INK, fontsize=10)  # fmt: skip
+                va="center", color=INK, fontsize=11)  # fmt: skip
 
 
 def _name_that_fits(number: int, title: str, room_px: float) -> str:
     full = f"{number} {title}"
-    if len(full) * 5.4 < room_px:
+    if len(full) * 6 < room_px:
         return full
     return str(number) if len(str(number)) * 6 < room_px else ""
 
@@ -205,8 +206,13 @@ def _alarms(
                 mfc=face, mec=color, mew=1.4, clip_on=False)  # fmt: skip
     if not is_narrow(width_px):
         for lane, name in enumerate(names):
-            ax.annotate(name[:22], (-0.022, lane + 0.5), xycoords=("axes fraction", "data"),
-                        ha="right", va="center", fontsize=10)  # fmt: skip
+            ax.annotate(_short(name), (-0.022, lane + 0.5), xycoords=("axes fraction", "data"),
+                        ha="right", va="center", fontsize=11)  # fmt: skip
+
+
+def _short(name: str) -> str:
+    name = name.removeprefix("forecast-")
+    return name if len(name) <= 21 else name[:20] + "…"
 
 
 def _whole(ax: Axes, surprise: _Surprise, width_px: int) -> None:
@@ -230,7 +236,7 @@ def _whole(ax: Axes, surprise: _Surprise, width_px: int) -> None:
 def _part(ax: Axes, name: str, surprise: _Surprise, width_px: int) -> None:
     part_P = np.minimum(surprise.part_by_stream[name], surprise.top)
     absent_P = surprise.absent_by_stream[name]
-    _label(ax, name[:20], "absent: hatched" if absent_P.any() else "", width_px)
+    _label(ax, _short(name), "absent: hatched" if absent_P.any() else "", width_px)
     ax.fill_between(surprise.x_P, 0, np.nan_to_num(part_P), color=FILL, lw=0)
     ax.fill_between(
         surprise.x_P, 0, np.nan_to_num(part_P), where=surprise.whole_P > 1, color=ABNORMAL, alpha=0.55, lw=0

@@ -1,8 +1,9 @@
 """Which alarm detected which fault: the one place from which every figure of the page comes.
 
 An alarm is credited to the fault during which it was raised (the youngest, where faults overlap),
-else to the fault that ended less than ``grace_s`` before; else it is a false alarm. The false-alarm
-rate counts only healthy time: scored ticks outside every fault and its grace.
+else to the fault that ended less than ``tolerance_s`` before. One that was raised while the plant
+settles, less than ``grace_s`` after a fault, counts neither way. Every other one is a false alarm.
+The false-alarm rate counts only healthy time: scored ticks outside every fault and its grace.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Verdicts:
 
     faults: tuple[Verdict, ...]
     spans: tuple[AlarmSpan, ...]
+    settling: tuple[AlarmEvent, ...]
+    """Alarms raised in the grace after a fault: neither a detection nor false."""
     false_alarms: tuple[AlarmEvent, ...]
     healthy_h: float
     watched_h: float
@@ -89,10 +92,17 @@ def judge(inputs: ReportInputs) -> Verdicts:
     grace_ns = round(inputs.grace_s * NANOSECONDS)
     spans = alarm_spans(inputs.events)
     credited: dict[int, list[AlarmEvent]] = {number: [] for number in range(len(faults))}
+    settling: list[AlarmEvent] = []
     false_alarms: list[AlarmEvent] = []
     for span in spans:
-        index = _fault_at(span.raised.t_ns, faults, grace_ns)
-        (false_alarms if index is None else credited[index]).append(span.raised)
+        index = _fault_at(span.raised.t_ns, faults, round(inputs.tolerance_s * NANOSECONDS))
+        at_ns = np.array([span.raised.t_ns], dtype=np.int64)
+        if index is not None:
+            credited[index].append(span.raised)
+        elif in_any_fault(at_ns, faults, grace_ns).any():
+            settling.append(span.raised)
+        else:
+            false_alarms.append(span.raised)
     is_healthy_N = ~in_any_fault(_score_times(inputs), faults, grace_ns)
     return Verdicts(
         faults=tuple(
@@ -100,6 +110,7 @@ def judge(inputs: ReportInputs) -> Verdicts:
             for index, fault in enumerate(faults)
         ),
         spans=spans,
+        settling=tuple(settling),
         false_alarms=tuple(false_alarms),
         healthy_h=float(is_healthy_N.sum()) * inputs.plant.tick_s / 3600,
         watched_h=len(inputs.scores) * inputs.plant.tick_s / 3600,
@@ -146,9 +157,9 @@ def _score_times(inputs: ReportInputs) -> NDArray[np.int64]:
     return np.array([score.t_end_ns for score in inputs.scores], dtype=np.int64)
 
 
-def _fault_at(t_ns: int, faults: Sequence[FaultTruth], grace_ns: int) -> int | None:
+def _fault_at(t_ns: int, faults: Sequence[FaultTruth], tolerance_ns: int) -> int | None:
     during = [i for i, fault in enumerate(faults) if fault.onset_ns <= t_ns <= fault.end_ns]
-    after = [i for i, f in enumerate(faults) if f.end_ns < t_ns <= f.end_ns + grace_ns]
+    after = [i for i, f in enumerate(faults) if f.end_ns < t_ns <= f.end_ns + tolerance_ns]
     return max(during or after, default=None)
 
 

@@ -1,0 +1,179 @@
+"""The rig's differential equations: a pump fills a heated tank that drains through a valve.
+
+Mass: A dh/dt = Q_in - Q_out - Q_leak. Pump and pipe: H0 s^2 = H_static + h + R Q_in^2, with s the
+speed over its nominal value (affinity laws). Valve: Q_out = C v sqrt(h) (Torricelli). Heat:
+c A h dT/dt = P - c Q_in (T - T_in) - k (T - T_ambient). Winding: tau dT_m/dt = r I^2 - (T_m - T_a).
+Level and temperature are held by PI controllers at set-points that operators change.
+
+Integrated with steps of 50 ms, far below every time constant (the fastest is the shaft's 0.6 s).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.simulation.scenario import FAULTS, Scenario
+
+STEP_S = 0.05
+BLOCK_S = 10.0
+STEPS_PER_BLOCK = round(BLOCK_S / STEP_S)
+WATER_KJ_PER_M3_K = 4186.0
+STICK_AT = 0.35
+"""How much of the valve's travel is lost while it sticks."""
+
+COLUMNS = (
+    "level",
+    "temperature",
+    "flow_in",
+    "flow_out",
+    "speed",
+    "current",
+    "motor_temperature",
+    "valve_command",
+    "valve",
+    "heater_kw",
+    "level_setpoint",
+    "temperature_setpoint",
+    "level_reading",
+    "turns",
+    *FAULTS,
+)
+"""What :meth:`Rig.block` returns per step, in SI units; then the severity of each fault."""
+
+
+@dataclass(slots=True)
+class _State:
+    level: float = 0.6
+    temperature: float = 30.0
+    speed: float = 1400.0
+    motor_temperature: float = 55.0
+    valve: float = 0.5
+    demand: float = 0.5
+    level_integral: float = 1400.0
+    heat_integral: float = 4.0
+    turns: float = 0.0
+    level_setpoint: float = 0.6
+    temperature_setpoint: float = 30.0
+    next_level_change_s: float = 20.0
+    next_temperature_change_s: float = 35.0
+    stuck_level: float | None = None
+    stuck_valve: float | None = None
+
+
+class Rig:
+    """The state of one simulated rig, advanced block by block (10 s each)."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._physics = scenario.physics
+        self._state = _State(
+            motor_temperature=scenario.physics.ambient_c + 30.0, valve=0.5, demand=0.5
+        )
+        self._block = 0
+
+    def block(self) -> NDArray[np.float64]:
+        """Return the next 10 s, [steps, columns] in the order of ``COLUMNS``."""
+        rng = np.random.default_rng([self._scenario.seed, 1, self._block])
+        kicks = rng.normal(size=STEPS_PER_BLOCK).tolist()
+        draws = rng.random(8).tolist()
+        rows = [
+            self._step((self._block * STEPS_PER_BLOCK + index) * STEP_S, kicks[index], draws)
+            for index in range(STEPS_PER_BLOCK)
+        ]
+        self._block += 1
+        return np.array(rows)
+
+    def _step(self, time_s: float, kick: float, draws: list[float]) -> tuple[float, ...]:
+        state, physics = self._state, self._physics
+        severity = {
+            fault.name: fault.severity_at(time_s)
+            for fault in self._scenario.faults
+            if fault.onset_s <= time_s < fault.end_s
+        }
+        self._change_setpoints(time_s, draws)
+
+        # The process behind the valve asks for more or less (Ornstein-Uhlenbeck, about 40 s).
+        state.demand += STEP_S * (0.5 - state.demand) / 40 + 0.02 * math.sqrt(STEP_S) * kick
+        command = min(0.8, max(0.25, state.demand))
+        if severity.get("valve_stiction", 0.0) > 0:
+            state.stuck_valve = (
+                max(0.1, state.valve - STICK_AT / 2)
+                if state.stuck_valve is None
+                else state.stuck_valve
+            )
+            target = state.stuck_valve
+        else:
+            state.stuck_valve, target = None, command
+        state.valve += STEP_S * (target - state.valve) / 1.5
+
+        if severity.get("stuck_level_sensor", 0.0) > 0:
+            state.stuck_level = state.level if state.stuck_level is None else state.stuck_level
+            reading = state.stuck_level
+        else:
+            state.stuck_level, reading = None, state.level
+
+        error = state.level_setpoint - reading
+        state.level_integral = min(2200.0, max(700.0, state.level_integral + STEP_S * 40 * error))
+        wanted_rpm = min(2400.0, max(500.0, state.level_integral + 1200 * error))
+        state.speed += STEP_S * (wanted_rpm - state.speed) / 0.6
+        ratio = state.speed / physics.nominal_speed_rpm
+        lift = physics.pump_head_m * ratio * ratio - physics.static_head_m - state.level
+        starved = 1 - 0.45 * max(0.0, severity.get("cavitation", 0.0) - 0.35)
+        flow_in = starved * math.sqrt(max(0.0, lift) / physics.pipe_resistance)
+        flow_out = physics.valve_coefficient * state.valve * math.sqrt(max(0.0, state.level))
+        flow_leak = 2.0e-5 * max(0.0, severity.get("leak", 0.0) - 0.4)
+        state.level += STEP_S * (flow_in - flow_out - flow_leak) / physics.tank_area_m2
+        state.level = min(physics.tank_height_m, max(0.05, state.level))
+
+        cold = state.temperature_setpoint - state.temperature
+        state.heat_integral = min(
+            physics.heater_max_kw, max(0.0, state.heat_integral + STEP_S * 0.06 * cold)
+        )
+        heater_kw = min(physics.heater_max_kw, max(0.0, state.heat_integral + 1.6 * cold))
+        useful_kw = heater_kw * (1 - 0.5 * severity.get("heater_fouling", 0.0))
+        carried_kw = WATER_KJ_PER_M3_K * flow_in * (
+            state.temperature - physics.inflow_temperature_c
+        )
+        lost_kw = physics.heat_loss_kw_per_k * (state.temperature - physics.ambient_c)
+        heat_kj_per_k = WATER_KJ_PER_M3_K * physics.tank_area_m2 * state.level
+        state.temperature += STEP_S * (useful_kw - carried_kw - lost_kw) / heat_kj_per_k
+
+        current = 1.2 + 1.1 * ratio**2 + 9_000 * flow_in * ratio
+        rise = physics.motor_heat_k_per_a2 * current**2
+        rise *= 1 + 1.1 * severity.get("motor_overheating", 0.0)
+        state.motor_temperature += (
+            STEP_S
+            * (rise - (state.motor_temperature - physics.ambient_c))
+            / physics.motor_time_constant_s
+        )
+        state.turns += STEP_S * state.speed / 60
+        return (
+            state.level,
+            state.temperature,
+            flow_in,
+            flow_out,
+            state.speed,
+            current,
+            state.motor_temperature,
+            command,
+            state.valve,
+            heater_kw,
+            state.level_setpoint,
+            state.temperature_setpoint,
+            reading,
+            state.turns,
+            *(severity.get(name, 0.0) for name in FAULTS),
+        )
+
+    def _change_setpoints(self, time_s: float, draws: list[float]) -> None:
+        state = self._state
+        if time_s >= state.next_level_change_s:
+            state.level_setpoint = round(0.5 + 0.25 * draws[0], 2)
+            state.next_level_change_s = time_s + 40 + 50 * draws[1]
+        if time_s >= state.next_temperature_change_s:
+            state.temperature_setpoint = round(28 + 5 * draws[2], 1)
+            state.next_temperature_change_s = time_s + 50 + 60 * draws[3]
