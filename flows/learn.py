@@ -1,20 +1,30 @@
-"""Training from the lake: records → the live chain's own windows → model → calibration.
+"""Training from the lake: stored records → the live chain's own ticks → model → calibration.
 
 Importable without Prefect; ``flows/prefect_train.py`` adds retries and a place on a schedule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import datetime
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from flows import wiring
 from flows.settings import Settings
+from fusion.alignment import Observation
 from fusion.errors import RecipeError
 from fusion.plant import Plant
+from fusion.ports import Lake
+from fusion.scoring import fit_calibration
 from fusion.stream.intake import align_recorded
-from fusion.training import Recipe, StepReport
+from fusion.stream.windows import WindowEncoder
+from fusion.training import Recipe, StepReport, Trained, split, train
+from fusion.training.loop import golden_batch
+from fusion.training.package import new_folder, write_manifest, write_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +33,88 @@ class TrainReport:
 
     model_dir: Path
     data_version: str
-    num_ticks: int
+    num_train_ticks: int
+    num_calibration_ticks: int
     gauges: dict[str, float]
+
+
+def train_from_lake(
+    lake: Lake,
+    plant: Plant,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    on_step: Callable[[StepReport], None] = lambda _: None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> TrainReport:
+    """Return the new model version, trained on everything that the lake holds of ``plant`` now.
+
+    Raises:
+        RecipeError: The lake holds too little for the recipe.
+        CollapseError: The run stopped itself; nothing was written.
+    """
+    data_version = lake.version(plant.sense_topics)
+    on_stage("reading and aligning the records")
+    observations = recorded_observations(lake, plant, data_version)
+    if not observations:
+        raise RecipeError(
+            f"training needs records of {list(plant.sense_topics)} in the lake, and it holds none; "
+            "run `fusion ingest` first"
+        )
+    on_stage("learning")
+    trained = train(observations, plant, recipe, on_step=on_step)
+    on_stage("exporting and calibrating")
+    return _package(trained, observations, plant, settings, data_version)
+
+
+def recorded_observations(
+    lake: Lake, plant: Plant, data_version: str | None = None
+) -> list[Observation]:
+    """Return the ticks of the stored records, in the order in which the broker got them."""
+    records = lake.read_in_arrival_order(plant.sense_topics, version=data_version)
+    return list(align_recorded(records, plant))
+
+
+def _package(
+    trained: Trained,
+    observations: Sequence[Observation],
+    plant: Plant,
+    settings: Settings,
+    data_version: str,
+) -> TrainReport:
+    """Write networks, calibration and manifest; the folder appears whole or not at all."""
+    seen, held_out = split(observations, trained.recipe)
+    name = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+    model_dir = settings.models_dir / plant.prefix / f"{name}-{trained.recipe.name}"
+    with new_folder(model_dir) as folder:
+        write_networks(trained, golden_batch(trained, held_out, plant), folder)
+        manifest = write_manifest(
+            trained,
+            plant,
+            folder,
+            version=model_dir.name,
+            data_version=data_version,
+            code_version=code_version(),
+            num_train_ticks=len(seen),
+            num_calibration_ticks=len(held_out),
+        )
+        with contextlib.closing(wiring.open_inference(folder)) as inference:
+            encoder = WindowEncoder(inference, plant, manifest, trained.normaliser)
+            windows = list(encoder.run_many(held_out))
+        fit_calibration(windows, plant, manifest, trained.normaliser).save(folder)
+    return TrainReport(
+        model_dir, data_version, len(seen), len(held_out), dict(trained.history[-1])
+    )
+
+
+def code_version() -> str:
+    """Return the product's version, with the commit where it runs from a checkout."""
+    release = version("industrial-fusion")
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607 the user's own git
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{release}+{asked.stdout.strip()}" if asked.returncode == 0 else release

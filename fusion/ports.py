@@ -6,7 +6,7 @@ contract suite in ``tests/contract``. Only ``flows/wiring.py`` chooses between t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -101,10 +101,13 @@ class Lake(Protocol):
         """Return, per partition, the first offset that is not stored yet."""
         ...
 
-    def read(self, topics: Sequence[str], *, version: str | None = None) -> list[Record]:
-        """Return the stored records of ``topics`` in (topic, partition, offset) order.
+    def read_in_arrival_order(
+        self, topics: Sequence[str], *, version: str | None = None
+    ) -> Iterator[Record]:
+        """Yield the stored records of ``topics`` as they came to the broker, in bounded memory.
 
-        ``version`` is what :meth:`version` returned when a model saw the lake; None is now.
+        Records of one partition come in offset order. ``version`` is what :meth:`version` returned
+        when a model saw the lake; None is now.
         """
         ...
 

@@ -6,7 +6,7 @@ from flows.report.inputs import (
     FaultTruth,
     Moment,
     ReportInputs,
-    faults_from_intervals,
+    faults_from_truth,
 )
 from flows.report.page import write_report
 
@@ -16,6 +16,6 @@ __all__ = [
     "FaultTruth",
     "Moment",
     "ReportInputs",
-    "faults_from_intervals",
+    "faults_from_truth",
     "write_report",
 ]

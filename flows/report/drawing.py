@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ _NUMBER: Final = re.compile(r"-?\d+\.\d+")
 WIDE_PX: Final = 1080
 NARROW_PX: Final = 350
 
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.family": "sans-serif",
@@ -89,6 +89,22 @@ def picture(paint: Callable[[int], Figure], *, alt: str) -> Picture:
 def new_figure(width_px: int, height_px: float) -> Figure:
     """Return an empty figure whose points are CSS pixels."""
     return Figure(figsize=(width_px / 72, height_px / 72), dpi=72)
+
+
+def stacked_rows(
+    width_px: int, rows_px: Sequence[float], *, left_px: float, gap_px: float, bottom_px: float = 44
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its rows from the top, of the given heights, on one x axis."""
+    height_px = sum(rows_px) + gap_px * len(rows_px) + bottom_px
+    fig = new_figure(width_px, height_px)
+    axes: list[Axes] = []
+    y_px = height_px
+    for row_px in rows_px:
+        y_px -= gap_px + row_px
+        across = (left_px / width_px, 1 - (left_px + 12) / width_px)
+        box = (across[0], y_px / height_px, across[1], row_px / height_px)
+        axes.append(fig.add_axes(box, sharex=axes[0] if axes else None))
+    return fig, axes
 
 
 def is_narrow(width_px: int) -> bool:

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.signal import get_window, stft
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
 
 from flows.report.drawing import (
     ABNORMAL,
@@ -32,7 +33,7 @@ from flows.report.verdicts import Verdict, Verdicts
 from flows.report.wording import clock
 from fusion.schema import SignalEvidence
 
-_MOST_SOUND_S: Final = 12
+_MOST_SOUND_S: Final = 4
 _MOST_IMAGE_PX: Final = 640
 _RANGE_DB: Final = 60.0
 _LEAST_SAMPLES: Final = 256
@@ -50,6 +51,16 @@ class Frame:
     uri: str
     caption: str
     alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """One sound as it is drawn; levels in dB re full scale."""
+
+    title: str
+    duration_s: float
+    level_FT: NDArray[np.float64]
+    mean_F: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +154,14 @@ def _wav_uri(sound_N: NDArray[np.int16] | None, sample_rate_hz: int) -> str | No
     return data_uri(content.getvalue(), "audio/wav")
 
 
-def level_db_FT(sound_N: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float64]:
-    """Return the power spectrogram in dB relative to a full-scale sine, [F, T]; windows of 32 ms."""
+def spectrogram_db(sound_N: NDArray[np.int16], sample_rate_hz: int) -> NDArray[np.float64]:
+    """Return the spectrogram [F, T] of 32-ms windows in dB; a full-scale sine is 0 dB."""
     num = min(max(64, round(0.032 * sample_rate_hz)), sound_N.size)
-    window = get_window("hann", num)
-    _, _, spectrum_FT = stft(
-        sound_N / 32768.0, fs=sample_rate_hz, window=window, nperseg=num, boundary=None, padded=False
+    transform = ShortTimeFFT(
+        hann(num, sym=False), hop=num // 2, fs=sample_rate_hz, scale_to="magnitude"
     )
-    # stft scales by the sum of the window: a full-scale sine has magnitude 1/2.
+    spectrum_FT = transform.stft(sound_N / 32768.0, p0=1, p1=max(2, sound_N.size // (num // 2)))
+    # Scaled by the sum of the window, a full-scale sine has magnitude 1/2.
     return 20 * np.log10(2 * np.abs(spectrum_FT) + 1e-6)
 
 
@@ -165,74 +176,74 @@ def _coarser(level_FT: NDArray[np.float64]) -> NDArray[np.float64]:
     return 10 * np.log10(sums / cells)
 
 
+def _hear(title: str, sound_N: NDArray[np.int16], sample_rate_hz: int) -> _Heard:
+    recent_N = sound_N[-_MOST_SOUND_S * sample_rate_hz :]
+    level_FT = spectrogram_db(recent_N, sample_rate_hz)
+    return _Heard(title, recent_N.size / sample_rate_hz, _coarser(level_FT), level_FT.mean(axis=1))
+
+
 def _spectrograms(moment: Moment) -> Picture | None:
-    if moment.sound_N is None or moment.sound_N.size < _LEAST_SAMPLES:
-        return None
-    sounds = {"At the alarm": moment.sound_N}
-    if moment.normal_sound_N is not None and moment.normal_sound_N.size >= _LEAST_SAMPLES:
-        sounds["Normal"] = moment.normal_sound_N
-    most = _MOST_SOUND_S * moment.sample_rate_hz
-    levels = {
-        title: _coarser(level_db_FT(sound_N[-most:], moment.sample_rate_hz))
+    sounds = {"At the alarm": moment.sound_N, "Normal": moment.normal_sound_N}
+    heard = [
+        _hear(title, sound_N, moment.sample_rate_hz)
         for title, sound_N in sounds.items()
-    }
-    top_db = max(float(np.percentile(level_FT, 99.8)) for level_FT in levels.values())
-    top_khz = moment.sample_rate_hz / 2000
+        if sound_N is not None and sound_N.size >= _LEAST_SAMPLES
+    ]
+    if not heard or heard[0].title != "At the alarm":
+        return None
+    every_db = np.concatenate([sound.level_FT.ravel() for sound in heard])
+    top_db = float(np.percentile(every_db, 99.8))
+    floor_db = max(top_db - _RANGE_DB, float(np.percentile(every_db, 10)))
+    scale_db = (min(floor_db, top_db - 1), top_db)
 
     def paint(width_px: int) -> Figure:
-        return _paint(width_px, levels, sounds, top_db, top_khz, moment.sample_rate_hz)
+        return _paint(width_px, heard, scale_db, moment.sample_rate_hz / 2000)
 
-    beside = " beside a normal one on the same scale" if "Normal" in levels else ""
+    beside = " beside a normal one on the same scale" if len(heard) == 2 else ""
     said = _sound_in_words(moment)
-    return picture(paint, alt=f"Spectrogram of the sound at the alarm{beside}. {said}")
+    return picture(paint, alt=f"Spectrogram of the sound at the alarm{beside}. {said}".strip())
 
 
 def _paint(
-    width_px: int,
-    levels: dict[str, NDArray[np.float64]],
-    sounds: dict[str, NDArray[np.int16]],
-    top_db: float,
-    top_khz: float,
-    sample_rate_hz: int,
+    width_px: int, heard: list[_Heard], scale_db: tuple[float, float], top_khz: float
 ) -> Figure:
-    num = len(levels) + (len(levels) == 2)
+    num = len(heard) + (len(heard) == 2)
     narrow = is_narrow(width_px)
-    fig = new_figure(width_px, 200 * num if narrow else 235)
+    fig = new_figure(width_px, 200 * num if narrow else 240)
     axes = np.atleast_1d(fig.subplots(num, 1) if narrow else fig.subplots(1, num))
     image = None
-    for ax, (title, level_FT) in zip(axes, levels.items(), strict=False):
+    for ax, sound in zip(axes, heard, strict=False):
         image = ax.imshow(
-            level_FT, origin="lower", aspect="auto", cmap="Greys", vmin=top_db - _RANGE_DB, vmax=top_db,
-            extent=(0, sounds[title].size / sample_rate_hz, 0, top_khz), interpolation="nearest",
+            sound.level_FT, origin="lower", aspect="auto", cmap="Greys", vmin=scale_db[0],
+            vmax=scale_db[1], extent=(0, sound.duration_s, 0, top_khz), interpolation="nearest",
         )  # fmt: skip
-        ax.set_title(f"{title}: kHz over s")
-    if len(levels) == 2:
-        _spectra(axes[2], levels, top_khz)
-    assert image is not None
+        ax.set_title(f"{sound.title}: kHz over s")
+    if len(heard) == 2:
+        _spectra(axes[2], heard[0].mean_F, heard[1].mean_F, top_khz)
     left, right = (0.09, 0.985) if narrow else (0.03, 0.99)
     fig.subplots_adjust(
-        left=left, right=right, bottom=0.06 if narrow else 0.24, top=0.955 if narrow else 0.88,
+        left=left, right=right, bottom=0.06 if narrow else 0.26, top=0.955 if narrow else 0.88,
         hspace=0.42, wspace=0.13,
     )  # fmt: skip
-    if not narrow:
-        bar = fig.colorbar(image, cax=fig.add_axes((0.03, 0.085, 0.2, 0.035)), orientation="horizontal")
+    if not narrow and image is not None:
+        place = fig.add_axes((0.03, 0.1, 0.2, 0.035))
+        bar = fig.colorbar(image, cax=place, orientation="horizontal")
         bar.outline.set_visible(False)
-        fig.text(0.24, 0.085, "dB re full scale, the same for both", fontsize=10, color=MUTED)
+        fig.text(0.24, 0.1, "dB re full scale, the same for both", fontsize=11, color=MUTED)
     return fig
 
 
-def _spectra(ax: Axes, levels: dict[str, NDArray[np.float64]], top_khz: float) -> None:
+def _spectra(
+    ax: Axes, alarm_F: NDArray[np.float64], normal_F: NDArray[np.float64], top_khz: float
+) -> None:
     """Draw both mean spectra; what is louder than normal by 6 dB or more is filled."""
-    alarm_F = levels["At the alarm"].mean(axis=1)
-    normal_F = levels["Normal"].mean(axis=1)
     khz_F = np.linspace(0, top_khz, alarm_F.size)
-    if alarm_F.size != normal_F.size:
-        normal_F = np.interp(khz_F, np.linspace(0, top_khz, normal_F.size), normal_F)
-    ax.fill_between(
-        khz_F, normal_F, alarm_F, where=alarm_F - normal_F > _NOTABLE_DB, color=ABNORMAL, alpha=0.3, lw=0
-    )
+    normal_F = np.interp(khz_F, np.linspace(0, top_khz, normal_F.size), normal_F)
+    is_louder_F = alarm_F - normal_F > _NOTABLE_DB
+    ax.fill_between(khz_F, normal_F, alarm_F, where=is_louder_F, color=ABNORMAL, alpha=0.35, lw=0)
     ax.plot(khz_F, normal_F, color=MUTED, lw=1, ls=(0, (3, 1.5)))
-    ax.plot(khz_F, alarm_F, color=INK, lw=1.1)
+    ax.plot(khz_F, alarm_F, color=INK, lw=1)
+    ax.plot(khz_F, np.where(is_louder_F, alarm_F, np.nan), color=ABNORMAL, lw=1.6)
     ax.set_title("Mean level: dB over kHz (dashed = normal)")
     ax.set_xlim(0, top_khz)
 
@@ -242,8 +253,8 @@ def _sound_in_words(moment: Moment) -> str:
     alarm_N, normal_N = moment.sound_N, moment.normal_sound_N
     if alarm_N is None or normal_N is None or min(alarm_N.size, normal_N.size) < _LEAST_SAMPLES:
         return ""
-    alarm_F = level_db_FT(alarm_N, moment.sample_rate_hz).mean(axis=1)
-    normal_F = level_db_FT(normal_N, moment.sample_rate_hz).mean(axis=1)
+    alarm_F = spectrogram_db(alarm_N, moment.sample_rate_hz).mean(axis=1)
+    normal_F = spectrogram_db(normal_N, moment.sample_rate_hz).mean(axis=1)
     if alarm_F.size != normal_F.size:
         return ""
     rise_F = alarm_F - normal_F

@@ -18,13 +18,13 @@ from flows.report.drawing import (
     WARNING,
     Picture,
     is_narrow,
-    new_figure,
     picture,
+    stacked_rows,
 )
 from flows.report.foresight import Foresight
 from flows.report.time_axis import TimeAxis, stride_for
 from flows.report.verdicts import Verdicts
-from flows.report.wording import duration, percent
+from flows.report.wording import duration, percent, unit
 
 _ROW_PX = 178
 _GAP_PX = 36
@@ -38,23 +38,12 @@ def forecast_chart(
         return None
 
     def paint(width_px: int) -> Figure:
-        num_rows = len(foresights)
-        height_px = num_rows * (_ROW_PX + _GAP_PX) + 30
-        fig = new_figure(width_px, height_px)
-        first: Axes | None = None
-        left_px = 44
-        for row, foresight in enumerate(foresights):
-            y_px = height_px - (row + 1) * (_ROW_PX + _GAP_PX) + 8
-            ax = fig.add_axes(
-                (left_px / width_px, y_px / height_px, 1 - (left_px + 12) / width_px, _ROW_PX / height_px),
-                sharex=first,
-            )
-            first = first or ax
+        fig, axes = stacked_rows(width_px, [_ROW_PX] * len(foresights), left_px=44, gap_px=_GAP_PX)
+        for ax, foresight in zip(axes, foresights, strict=True):
             _row(ax, foresight, verdicts, axis, width_px)
-            ax.tick_params(axis="x", labelbottom=row == num_rows - 1)
-        assert first is not None
-        first.set_xlim(0, axis.end_min)
-        ax.set_xlabel("minutes watched")
+            ax.tick_params(axis="x", labelbottom=ax is axes[-1])
+        axes[0].set_xlim(0, axis.end_min)
+        axes[-1].set_xlabel("minutes watched")
         return fig
 
     said = "; ".join(
@@ -65,17 +54,17 @@ def forecast_chart(
     return picture(paint, alt=f"Forecasts with their bands against what came. {said}.")
 
 
-def _row(
-    ax: Axes, foresight: Foresight, verdicts: Verdicts, axis: TimeAxis, width_px: int
-) -> None:
+def _row(ax: Axes, foresight: Foresight, verdicts: Verdicts, axis: TimeAxis, width_px: int) -> None:
     tag = foresight.tag
     for verdict in verdicts.faults:
         begin, end = axis.place(verdict.fault.onset_ns), axis.place(verdict.fault.end_ns)
         ax.axvspan(begin, end, color=PALE, lw=0, zorder=-2)
     thin = slice(None, None, stride_for(foresight.t_origin_N_ns.size, width_px))
-    t_ns = foresight.t_target_N_ns[thin]
+    t_ns = foresight.target_times_ns()[thin]
     is_on_page = t_ns <= foresight.t_origin_N_ns[-1]
-    columns = [q[thin, -1][is_on_page] for q in (foresight.low_NH, foresight.median_NH, foresight.high_NH)]
+    columns = [
+        q[thin, -1][is_on_page] for q in (foresight.low_NH, foresight.median_NH, foresight.high_NH)
+    ]
     x, low, median, high = axis.line(t_ns[is_on_page], *columns)
     ax.fill_between(x, low, high, color=FILL, lw=0, label="90 % band")
     ax.plot(x, median, color=MUTED, lw=1.1, ls=(0, (4, 1.5)), label="median")
@@ -94,7 +83,10 @@ def _row(
     ax.margins(y=0.12)
     ax.locator_params(axis="y", nbins=5)
     ax.locator_params(axis="x", nbins=6 if is_narrow(width_px) else 14)
-    ax.set_title(f"{tag.name} in {tag.unit}, forecast {duration(foresight.horizons_s[-1])} ahead", pad=6)
+    ax.set_title(
+        f"{tag.name} in {unit(tag.unit)}, forecast {duration(foresight.horizons_s[-1])} ahead",
+        pad=6,
+    )
     ax.grid(axis="y", color=LINE, alpha=0.25, lw=0.6)
 
 
@@ -116,7 +108,7 @@ def _limits(foresight: Foresight) -> list[float]:
         return []
     values = [foresight.low_NH[:, -1], foresight.high_NH[:, -1]]
     if foresight.actual is not None:
-        values.append(foresight.actual[1])
+        values.append(foresight.actual[1].astype(np.float64))
     seen = np.concatenate(values)
     seen = seen[np.isfinite(seen)]
     if seen.size == 0:

@@ -56,9 +56,8 @@ class Foresight:
     held: tuple[Held, ...]
     crossings: tuple[Crossing, ...]
 
-    @property
-    def t_target_N_ns(self) -> NDArray[np.int64]:
-        """The times that the longest horizon speaks about."""
+    def target_times_ns(self) -> NDArray[np.int64]:
+        """Return the N times that the longest horizon speaks about."""
         return self.t_origin_N_ns + round(self.horizons_s[-1] * NANOSECONDS)
 
 
@@ -120,8 +119,8 @@ def _held(
 ) -> Held:
     low_N, median_N, high_N = quantiles_N
     t_target_N_ns = t_origin_N_ns + round(horizon_s * NANOSECONDS)
-    came_N = sample(actual, t_target_N_ns, tolerance_ns=inputs.plant.tick_ns)
-    now_N = sample(actual, t_origin_N_ns, tolerance_ns=inputs.plant.tick_ns)
+    came_N = sample(actual, t_target_N_ns, tolerance_ns=inputs.plant.tick_ns // 2)
+    now_N = sample(actual, t_origin_N_ns, tolerance_ns=inputs.plant.tick_ns // 2)
     known_N = np.isfinite(came_N) & np.isfinite(median_N)
     grace_ns = round(inputs.grace_s * NANOSECONDS)
     is_abnormal_N = in_any_fault(t_target_N_ns, inputs.faults, grace_ns)

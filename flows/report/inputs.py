@@ -5,13 +5,14 @@ Shapes: H x W pixels of a frame, N samples of sound. Times are nanoseconds UTC, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.errors import InputError
 from fusion.plant import Plant
 from fusion.schema import AlarmEvent, Score
 
@@ -114,29 +115,21 @@ class ReportInputs:
     """After the end of a fault the plant settles; alarms in that time count neither way."""
 
 
-class _IntervalLike(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def onset_ns(self) -> int: ...
-    @property
-    def end_ns(self) -> int: ...
+def faults_from_truth(truth: Mapping[str, Any]) -> tuple[FaultTruth, ...]:
+    """Return the faults of a truth file (the simulator's ``truth.json``), by onset.
 
+    Raises:
+        InputError: The file has no list ``faults``, or a fault has other fields.
 
-def faults_from_intervals(intervals: Iterable[_IntervalLike]) -> tuple[FaultTruth, ...]:
-    """Return the simulator's (or a recording's) intervals in the report's words, by onset.
-
-    ``title``, ``first_stream`` and ``note`` are taken where an interval has them.
+    Example:
+        >>> faults_from_truth({"faults": []})
+        ()
     """
-    faults = (
-        FaultTruth(
-            name=interval.name,
-            title=getattr(interval, "title", "") or interval.name.replace("_", " "),
-            onset_ns=interval.onset_ns,
-            end_ns=interval.end_ns,
-            first_stream=getattr(interval, "first_stream", None),
-            note=getattr(interval, "note", ""),
-        )
-        for interval in intervals
-    )
+    try:
+        faults = [FaultTruth(**fault) for fault in truth["faults"]]
+    except (KeyError, TypeError) as wrong:
+        raise InputError(
+            f"a truth file must list faults, each with {list(FaultTruth.__slots__)}; it says "
+            f"otherwise ({wrong}); write it with fusion.simulation.truth"
+        ) from wrong
     return tuple(sorted(faults, key=lambda fault: fault.onset_ns))

@@ -18,9 +18,8 @@ from flows.report.time_axis import TimeAxis
 from flows.report.timeline import timeline
 from flows.report.training import trends
 from flows.report.verdicts import Verdicts, judge, median_delay_s
+from fusion.plant import NANOSECONDS
 
-MOST_FAULT_COLUMNS = 9
-"""With more faults the comparison shows only the sums; the faults have their own table."""
 _FATES = ("scored", "late", "duplicate", "dead_lettered", "pending")
 
 
@@ -42,6 +41,7 @@ def render(inputs: ReportInputs) -> str:
     verdicts = judge(inputs)
     axis = TimeAxis([s.t_end_ns for s in inputs.scores], tick_ns=inputs.plant.tick_ns)
     shown_forecasts = foresights(inputs)
+    has_date = _lasts_days(inputs)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flows.report"),
         autoescape=True,
@@ -50,11 +50,13 @@ def render(inputs: ReportInputs) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "duration": wording.duration,
+        "duration": lambda seconds: _together(wording.duration(seconds)),
         "figure": wording.figure,
         "count": wording.count,
-        "percent": wording.percent,
-        "clock": wording.clock,
+        "percent": lambda part: _together(wording.percent(part)),
+        "sentence": lambda text: text[:1].upper() + text[1:],
+        "clock": lambda t_ns: wording.clock(t_ns, has_date=has_date),
+        "unit": wording.unit,
         "date_and_clock": wording.date_and_clock,
     }
     context: dict[str, Any] = {
@@ -67,10 +69,10 @@ def render(inputs: ReportInputs) -> str:
         "caveats": Counter(c for score in inputs.scores for c in score.caveats).most_common(8),
         "timeline": timeline(inputs, verdicts, axis),
         "comparison": _comparison(inputs, verdicts),
-        "has_fault_columns": len(verdicts.faults) <= MOST_FAULT_COLUMNS,
         "foresights": shown_forecasts,
         "forecast_chart": forecast_chart(shown_forecasts, verdicts, axis),
         "moments": [show(moment, verdicts) for moment in inputs.moments],
+        "settling_ids": {event.id for event in verdicts.settling},
         "trends": trends(inputs.gauges),
         "num_steps": max((row.get("step", 0) for row in inputs.gauges), default=0),
         "ledger": _ledger(inputs),
@@ -79,30 +81,37 @@ def render(inputs: ReportInputs) -> str:
     return environment.get_template("report.html.j2").render(context)
 
 
-def _comparison(inputs: ReportInputs, verdicts: Verdicts) -> list[dict[str, Any]]:
+def _together(words: str) -> str:
+    """Return a number and its unit so that no line break parts them."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _lasts_days(inputs: ReportInputs) -> bool:
+    times_ns = [score.t_end_ns for score in inputs.scores]
+    return bool(times_ns) and max(times_ns) - min(times_ns) > 86_400 * NANOSECONDS
+
+
+def _comparison(inputs: ReportInputs, verdicts: Verdicts) -> dict[str, Any]:
+    """Return methods as columns and faults as rows; the product's own column comes first."""
     methods = [verdicts.as_detection(), *inputs.detections]
-    best = {v.fault.name: _fastest(v.fault.name, methods) for v in verdicts.faults}
+    return {
+        "methods": methods,
+        "median_delays_s": [median_delay_s(list(m.detected.values())) for m in methods],
+        "rows": [(verdict, _cells(verdict.fault.name, methods)) for verdict in verdicts.faults],
+    }
+
+
+def _cells(fault: str, methods: list[Detection]) -> list[dict[str, Any]]:
+    delays_s = [method.detected.get(fault) for method in methods]
+    fastest_s = min((delay_s for delay_s in delays_s if delay_s is not None), default=None)
     return [
         {
-            "method": row,
-            "is_product": index == 0,
-            "median_delay_s": median_delay_s(list(row.detected.values())),
-            "delays": [
-                {
-                    "is_known": name in row.detected,
-                    "delay_s": row.detected.get(name),
-                    "is_best": fastest_s is not None and row.detected.get(name) == fastest_s,
-                }
-                for name, fastest_s in best.items()
-            ],
+            "is_known": fault in method.detected,
+            "delay_s": delay_s,
+            "is_best": delay_s is not None and delay_s == fastest_s,
         }
-        for index, row in enumerate(methods)
+        for method, delay_s in zip(methods, delays_s, strict=True)
     ]
-
-
-def _fastest(fault: str, methods: list[Detection]) -> float | None:
-    delays_s = [method.detected.get(fault) for method in methods]
-    return min((delay_s for delay_s in delays_s if delay_s is not None), default=None)
 
 
 def _ledger(inputs: ReportInputs) -> dict[str, Any]:

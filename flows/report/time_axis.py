@@ -33,7 +33,8 @@ class TimeAxis:
         self._knots_ns = (knots_ns - self._origin_ns).astype(np.float64)
         self._knots_min = np.concatenate([[0.0], np.cumsum(steps_min)])
         self.folds_min: list[tuple[float, float]] = [
-            (float(self._knots_min[i]), float(self._knots_min[i + 1])) for i in np.flatnonzero(is_fold)
+            (float(self._knots_min[i]), float(self._knots_min[i + 1]))
+            for i in np.flatnonzero(is_fold)
         ]
         self._fold_after_ns = FOLD_AFTER_TICKS * tick_ns
 
@@ -69,7 +70,7 @@ def stride_for(num_points: int, most: int) -> int:
     return max(1, -(-num_points // most))
 
 
-def peaks(values_N: NDArray[np.floating], stride: int) -> NDArray[np.float64]:
+def peaks(values_N: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
     """Return the highest value of each run of ``stride``: thinning must not hide a peak.
 
     Example:
@@ -77,4 +78,4 @@ def peaks(values_N: NDArray[np.floating], stride: int) -> NDArray[np.float64]:
         array([3., 1., 2.])
     """
     starts = np.arange(0, values_N.size, stride)
-    return np.fmax.reduceat(values_N.astype(np.float64), starts) if values_N.size else values_N
+    return np.fmax.reduceat(values_N, starts) if values_N.size else values_N

@@ -23,8 +23,8 @@ from flows.report.drawing import (
     Picture,
     bare,
     is_narrow,
-    new_figure,
     picture,
+    stacked_rows,
 )
 from flows.report.inputs import ReportInputs
 from flows.report.time_axis import TimeAxis, peaks, stride_for
@@ -92,9 +92,7 @@ def _surprise(inputs: ReportInputs, axis: TimeAxis, *, most_points: int) -> _Sur
     )
 
 
-def _paint(
-    width_px: int, verdicts: Verdicts, axis: TimeAxis, surprise: _Surprise
-) -> Figure:
+def _paint(width_px: int, verdicts: Verdicts, axis: TimeAxis, surprise: _Surprise) -> Figure:
     alarm_names = list(dict.fromkeys(span.raised.state.name for span in verdicts.spans))
     rows_px = [
         _LANE_PX * 2 if verdicts.faults else _LANE_PX,
@@ -102,17 +100,9 @@ def _paint(
         _SURPRISE_PX,
         *([_STREAM_PX] * len(surprise.part_by_stream)),
     ]
-    left_px = 14 if is_narrow(width_px) else 150
-    gap_px = _GAP_PX if is_narrow(width_px) else 12
-    height_px = sum(rows_px) + gap_px * len(rows_px) + 52
-    fig = new_figure(width_px, height_px)
-    axes: list[Axes] = []
-    y_px = height_px - gap_px
-    for row_px in rows_px:
-        y_px -= row_px
-        box = (left_px / width_px, y_px / height_px, 1 - (left_px + 12) / width_px, row_px / height_px)
-        axes.append(fig.add_axes(box, sharex=axes[0] if axes else None))
-        y_px -= gap_px
+    narrow = is_narrow(width_px)
+    left_px, gap_px = (14, _GAP_PX) if narrow else (150, 12)
+    fig, axes = stacked_rows(width_px, rows_px, left_px=left_px, gap_px=gap_px)
     _truth(axes[0], verdicts, axis, width_px)
     _alarms(axes[1], verdicts, axis, alarm_names, width_px)
     _whole(axes[2], surprise, width_px)
@@ -122,8 +112,10 @@ def _paint(
         _behind(ax, verdicts, axis)
     axes[0].set_xlim(0, axis.end_min)
     axes[-1].tick_params(axis="x", bottom=True, labelbottom=True)
-    axes[-1].locator_params(axis="x", nbins=6 if is_narrow(width_px) else 14)
-    axes[-1].set_xlabel("minutes watched" + (", silences folded (dotted)" if axis.folds_min else ""))
+    axes[-1].locator_params(axis="x", nbins=6 if narrow else 14)
+    axes[-1].set_xlabel(
+        "minutes watched" + (", silences folded (dotted)" if axis.folds_min else "")
+    )
     return fig
 
 
@@ -171,8 +163,8 @@ def _truth(ax: Axes, verdicts: Verdicts, axis: TimeAxis, width_px: int) -> None:
             facecolor="white" if is_missed else MUTED, edgecolor=MUTED,
             hatch="////" if is_missed else None, lw=0.8,
         )  # fmt: skip
-        ax.text(begin, 1.45, _name_that_fits(verdict.number, verdict.fault.title, space * px_per_min),
-                va="center", color=INK, fontsize=11)  # fmt: skip
+        name = _name_that_fits(verdict.number, verdict.fault.title, space * px_per_min)
+        ax.text(begin, 1.45, name, va="center", color=INK, fontsize=11)
 
 
 def _name_that_fits(number: int, title: str, room_px: float) -> str:
@@ -182,9 +174,7 @@ def _name_that_fits(number: int, title: str, room_px: float) -> str:
     return str(number) if len(str(number)) * 6 < room_px else ""
 
 
-def _alarms(
-    ax: Axes, verdicts: Verdicts, axis: TimeAxis, names: list[str], width_px: int
-) -> None:
+def _alarms(ax: Axes, verdicts: Verdicts, axis: TimeAxis, names: list[str], width_px: int) -> None:
     bare(ax)
     ax.set_ylim(max(1, len(names)), 0)
     if not names:
@@ -194,6 +184,7 @@ def _alarms(
     if is_narrow(width_px):
         _label(ax, "Alarms: " + ", ".join(names) if len(names) < 3 else "Alarms", "", width_px)
     false_ids = {event.id for event in verdicts.false_alarms}
+    settling_ids = {event.id for event in verdicts.settling}
     for span in verdicts.spans:
         lane = names.index(span.raised.state.name) + 0.5
         begin = axis.place(span.raised.t_ns)
@@ -201,6 +192,8 @@ def _alarms(
         is_forecast = span.raised.state.finding == "forecast"
         color = WARNING if is_forecast else ABNORMAL
         face = "white" if span.raised.id in false_ids else color
+        if span.raised.id in settling_ids:
+            color, face = LINE, FILL
         ax.barh(lane, end - begin, left=begin, height=0.3, color=color, alpha=0.55, lw=0)
         ax.plot(begin, lane, "D" if is_forecast else "^", ms=7 if is_forecast else 8.5,
                 mfc=face, mec=color, mew=1.4, clip_on=False)  # fmt: skip
@@ -239,12 +232,25 @@ def _part(ax: Axes, name: str, surprise: _Surprise, width_px: int) -> None:
     _label(ax, _short(name), "absent: hatched" if absent_P.any() else "", width_px)
     ax.fill_between(surprise.x_P, 0, np.nan_to_num(part_P), color=FILL, lw=0)
     ax.fill_between(
-        surprise.x_P, 0, np.nan_to_num(part_P), where=surprise.whole_P > 1, color=ABNORMAL, alpha=0.55, lw=0
+        surprise.x_P,
+        0,
+        np.nan_to_num(part_P),
+        where=surprise.whole_P > 1,
+        color=ABNORMAL,
+        alpha=0.55,
+        lw=0,
     )
     ax.plot(surprise.x_P, part_P, color=MUTED, lw=0.7)
     if absent_P.any():
         ax.fill_between(
-            surprise.x_P, 0, surprise.top, where=absent_P, facecolor="none", hatch="\\\\\\\\", edgecolor=LINE, lw=0
+            surprise.x_P,
+            0,
+            surprise.top,
+            where=absent_P,
+            facecolor="none",
+            hatch="\\\\\\\\",
+            edgecolor=LINE,
+            lw=0,
         )
     ax.set_ylim(0, surprise.top)
     ax.set_yticks([0, int(surprise.top)])

@@ -37,6 +37,8 @@ class Verdict:
     alarms: tuple[AlarmEvent, ...]
     standing: AlarmEvent | None
     """An alarm that was already on at the onset: it hides the fault but has not detected it."""
+    peak_surprise: float | None
+    """The highest surprise during the fault; None when nothing was scored then."""
 
     @property
     def alarm(self) -> AlarmEvent | None:
@@ -106,7 +108,13 @@ def judge(inputs: ReportInputs) -> Verdicts:
     is_healthy_N = ~in_any_fault(_score_times(inputs), faults, grace_ns)
     return Verdicts(
         faults=tuple(
-            Verdict(index + 1, fault, tuple(credited[index]), _standing_at(fault.onset_ns, spans))
+            Verdict(
+                number=index + 1,
+                fault=fault,
+                alarms=tuple(credited[index]),
+                standing=_standing_at(fault.onset_ns, spans),
+                peak_surprise=_peak_surprise(fault, inputs),
+            )
             for index, fault in enumerate(faults)
         ),
         spans=spans,
@@ -161,6 +169,11 @@ def _fault_at(t_ns: int, faults: Sequence[FaultTruth], tolerance_ns: int) -> int
     during = [i for i, fault in enumerate(faults) if fault.onset_ns <= t_ns <= fault.end_ns]
     after = [i for i, f in enumerate(faults) if f.end_ns < t_ns <= f.end_ns + tolerance_ns]
     return max(during or after, default=None)
+
+
+def _peak_surprise(fault: FaultTruth, inputs: ReportInputs) -> float | None:
+    during = (s.surprise for s in inputs.scores if fault.onset_ns < s.t_end_ns <= fault.end_ns)
+    return max(during, default=None)
 
 
 def _standing_at(t_ns: int, spans: Sequence[AlarmSpan]) -> AlarmEvent | None:

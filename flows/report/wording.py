@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import math
 
 from fusion.plant import NANOSECONDS
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
 
 
 def duration(seconds: float | None) -> str:
     """Return a duration to about three digits.
 
     Example:
-        >>> [duration(s) for s in (0.25, 3.5, 72, 5400, None)]
-        ['0.2 s', '3.5 s', '1 min 12 s', '1 h 30 min', '–']
+        >>> [duration(s) for s in (0.25, 3.5, 72, 5400)]
+        ['0.2 s', '3.5 s', '1 min 12 s', '1 h 30 min']
     """
     if seconds is None:
         return MISSING
@@ -32,41 +33,52 @@ def figure(value: float | None, digits: int = 3) -> str:
     """Return a number to ``digits`` significant digits, without exponent where it can be read.
 
     Example:
-        >>> [figure(x) for x in (0.04167, 12.3456, 0.0, None)]
-        ['0.0417', '12.3', '0', '–']
+        >>> [figure(x) for x in (0.04167, 12.3456, 0.0)]
+        ['0.0417', '12.3', '0']
     """
-    if value is None or value != value:  # noqa: PLR0124 - the only test that NaN fails
+    if value is None or math.isnan(value):
         return MISSING
     if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return f"{value:.{digits}g}"
+        return count(round(value))
+    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: int) -> str:
     """Return a whole number with thin spaces between the thousands."""
-    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    grouped = f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return grouped.replace("-", "\N{MINUS SIGN}")
 
 
 def percent(part: float | None) -> str:
     """Return a part of 1 as per cent.
 
     Example:
-        >>> percent(0.875), percent(None)
-        ('88 %', '–')
+        >>> percent(0.875)
+        '88 %'
     """
-    if part is None or part != part:  # noqa: PLR0124 - the only test that NaN fails
+    if part is None or math.isnan(part):
         return MISSING
     return f"{100 * part:.0f} %"
 
 
-def clock(t_ns: int) -> str:
-    """Return the time of day in UTC.
+def unit(symbol: str) -> str:
+    """Return a unit as it is printed.
+
+    Example:
+        >>> unit("degC"), unit("bar"), unit("1")
+        ('°C', 'bar', '')
+    """
+    return {"degC": "°C", "1": ""}.get(symbol, symbol)
+
+
+def clock(t_ns: int, *, has_date: bool = False) -> str:
+    """Return the time of day in UTC, with the date where a run lasts for days.
 
     Example:
         >>> clock(1_767_225_600_500_000_000)
         '00:00:00'
     """
-    return _utc(t_ns).strftime("%H:%M:%S")
+    return _utc(t_ns).strftime("%Y-%m-%d %H:%M:%S" if has_date else "%H:%M:%S")
 
 
 def date_and_clock(t_ns: int) -> str:

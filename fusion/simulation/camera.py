@@ -66,7 +66,10 @@ class Camera:
             self._draw_walker(draw, time_s, strength)
         if state["camera_moved"] > 0:
             picture = picture.transform(
-                picture.size, Image.Transform.AFFINE, (1, 0, KNOCK_PX, 0, 1, -KNOCK_PX / 2)
+                picture.size,
+                Image.Transform.AFFINE,
+                (1, 0, KNOCK_PX, 0, 1, -KNOCK_PX / 2),
+                fillcolor=WALL,
             )
         size = (self._stream.width_px, self._stream.height_px)
         if picture.size != size:

@@ -1,0 +1,34 @@
+"""One plain sentence that says what is wrong, for people who have ten seconds."""
+
+from __future__ import annotations
+
+from fusion.plant import Plant
+from fusion.schema import Score, TagForecast
+
+_SENSE = {"telemetry": "Telemetry", "audio": "Sound", "video": "Picture"}
+
+
+def surprise_sentence(score: Score, plant: Plant) -> str:
+    """Return which sense deviates most, with its share, and the signal that does so most."""
+    stream = max(score.shares, key=lambda name: score.shares[name])
+    sense = _SENSE[plant.stream(stream).modality]
+    sentence = f"{sense} ({stream}) deviates most ({score.shares[stream]:.0%} of the surprise)"
+    signal = next((s for s in score.signals if s.stream == stream), None)
+    if signal is None:
+        return f"{sentence}."
+    return (
+        f"{sentence}: {signal.tag} is {signal.actual:.4g} {signal.unit}, "
+        f"expected {signal.expected:.4g}."
+    )
+
+
+def forecast_sentence(forecast: TagForecast) -> str:
+    """Return where the tag is heading and how soon it is there."""
+    beyond = "above" if forecast.limit_side == "high" else "below"
+    where = f"{beyond} its limit of {forecast.limit:g} {forecast.unit}"
+    now = f"{forecast.tag} is {forecast.now:.4g} {forecast.unit}"
+    _, median_s, _ = forecast.t_cross_s
+    if median_s == 0:
+        return f"{now}, {where}."
+    when = "soon" if median_s is None else f"in about {median_s:.0f} s"
+    return f"{now} and will be {where} {when} ({forecast.p_cross:.0%} likely)."

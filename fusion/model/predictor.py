@@ -1,0 +1,140 @@
+"""The future of the embedding: a causal transformer, asked per horizon and per planned set-point.
+
+Shapes: B windows, T ticks, H horizons, D state embedding, M streams, P stream embedding,
+U set-points, R readings, Q quantiles, G measured tags.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fusion.features import Layout
+from fusion.model.config import QUANTILES, ModelConfig
+from fusion.model.layers import Block, ConditionedMlp, mlp
+
+
+class Predicted(NamedTuple):
+    """What is expected ``h`` ticks after each position of the window."""
+
+    z_BTHD: Float[Tensor, "B T H D"]
+    p_BTHMP: Float[Tensor, "B T H M P"]
+
+
+class Predictor(nn.Module):
+    """Predicts embeddings at several horizons directly, conditioned on planned set-points."""
+
+    def __init__(self, layout: Layout, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.num_streams = len(layout.streams)
+        self.from_z = nn.Linear(config.embedding, width)
+        self.from_setpoints = nn.Linear(layout.num_setpoints, width)
+        self.position = nn.Parameter(torch.randn(config.window_ticks, width) * 0.02)
+        self.blocks = nn.ModuleList(
+            [
+                Block(width, config.num_heads, is_causal=True)
+                for _ in range(config.predictor_layers)
+            ]
+        )
+        self.horizon = mlp(2 * 8, width, width)
+        self.plan = nn.Linear(2 * layout.num_setpoints, width)
+        self.ask = nn.ModuleList([ConditionedMlp(width) for _ in range(2)])
+        self.norm = nn.LayerNorm(width)
+        self.to_z = nn.Linear(width, config.embedding)
+        self.to_p = nn.Linear(width, self.num_streams * config.stream_embedding)
+        self.register_buffer(
+            "horizon_code_HC", horizon_code(config.horizons_ticks), persistent=False
+        )
+
+    def forward(
+        self,
+        z_BTD: Float[Tensor, "B T D"],
+        setpoints_BTU: Float[Tensor, "B T U"],
+        plan_BTHU: Float[Tensor, "B T H U"],
+    ) -> Predicted:
+        """Return the predicted embeddings for every position and horizon."""
+        tokens = self.from_z(z_BTD) + self.from_setpoints(setpoints_BTU) + self.position
+        for block in self.blocks:
+            tokens = block(tokens)
+        change_BTHU = plan_BTHU - setpoints_BTU[:, :, None]
+        codes = self.get_buffer("horizon_code_HC")
+        condition = self.horizon(codes) + self.plan(torch.cat([plan_BTHU, change_BTHU], dim=-1))
+        asked = tokens[:, :, None].expand(-1, -1, plan_BTHU.shape[2], -1)
+        for layer in self.ask:
+            asked = layer(asked, condition)
+        asked = self.norm(asked)
+        p = self.to_p(asked)
+        return Predicted(
+            # The state mostly stays: predicting its change starts from persistence.
+            z_BTD[:, :, None] + self.to_z(asked),
+            p.reshape(*p.shape[:3], self.num_streams, -1),
+        )
+
+
+class Readout(nn.Module):
+    """Predicted embeddings to numbers that people know; learns from detached embeddings only."""
+
+    def __init__(self, layout: Layout, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_tags = sum(
+            len(stream.readings) for stream in layout.streams if stream.modality == "telemetry"
+        )
+        self.register_buffer(
+            "tag_columns_G", torch.tensor(tag_columns(layout), dtype=torch.long), persistent=False
+        )
+        inputs = 2 * config.embedding + layout.num_readings
+        num_outputs = layout.num_readings + len(QUANTILES) * self.num_tags
+        self.num_readings = layout.num_readings
+        self.hidden = mlp(inputs + 16, 3 * config.width, 2 * config.width)
+        self.out = nn.Linear(2 * config.width, num_outputs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.keep = nn.Parameter(torch.full((len(config.horizons_ticks), layout.num_readings), 2.0))
+        self.register_buffer(
+            "horizon_code_HC", horizon_code(config.horizons_ticks), persistent=False
+        )
+
+    def forward(
+        self, z_hat: Tensor, z_now: Tensor, readings_now: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return readings [..., H, R] and tag quantiles [..., H, G, Q] in standard deviations.
+
+        ``z_hat`` is [..., H, D], ``z_now`` [..., D], ``readings_now`` [..., R] with 0 for missing.
+        """
+        num_horizons = z_hat.shape[-2]
+        now = torch.cat([z_now, readings_now], dim=-1).unsqueeze(-2)
+        now = now.expand(*z_hat.shape[:-1], now.shape[-1])
+        codes = self.get_buffer("horizon_code_HC").expand(*z_hat.shape[:-1], -1)
+        hidden = nn.functional.gelu(self.hidden(torch.cat([z_hat, now, codes], dim=-1)))
+        out = self.out(hidden)
+        kept = torch.sigmoid(self.keep) * readings_now.unsqueeze(-2)
+        readings = kept + out[..., : self.num_readings]
+        spread = out[..., self.num_readings :].reshape(*z_hat.shape[:-1], self.num_tags, -1)
+        base = readings.index_select(-1, self.get_buffer("tag_columns_G")).detach()
+        middle = base + spread[..., 1]
+        low = middle - nn.functional.softplus(spread[..., 0] - 1)
+        high = middle + nn.functional.softplus(spread[..., 2] - 1)
+        assert num_horizons == len(self.keep), "one row of the readout per horizon"
+        return readings, torch.stack([low, middle, high], dim=-1)
+
+
+def tag_columns(layout: Layout) -> list[int]:
+    """Return where the measured tags lie among all readings."""
+    return [
+        column
+        for stream in layout.streams
+        if stream.modality == "telemetry"
+        for column in range(layout.columns(stream.name).start, layout.columns(stream.name).stop)
+    ]
+
+
+def horizon_code(horizons_ticks: tuple[int, ...]) -> Float[Tensor, "H 16"]:
+    """Return sines and cosines of the horizons' logarithms (as positions in Vaswani et al. 2017)."""
+    rates = torch.tensor([0.25 * 2**k for k in range(8)]) * math.pi
+    angles = torch.log2(torch.tensor(horizons_ticks, dtype=torch.float32) + 1)[:, None] / 8 * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

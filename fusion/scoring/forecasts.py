@@ -1,0 +1,123 @@
+"""Forecasts of tags with limits: quantiles in units, chance and time of crossing.
+
+Shapes: H horizons, G measured tags.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.model.outputs import WindowOutputs
+from fusion.plant import Plant, Tag
+from fusion.schema import TagForecast
+from fusion.scoring.calibration import Calibration, tag_columns
+
+NORMAL_95 = 1.6449
+"""Standard deviations from the median to the 95 % quantile of a normal distribution."""
+
+
+def forecast_tags(
+    window: WindowOutputs, plant: Plant, calibration: Calibration
+) -> tuple[TagForecast, ...]:
+    """Return the forecast of every tag that has limits, in the tag's unit."""
+    columns = tag_columns(calibration.layout)
+    limited = [(index, tag) for index, tag in enumerate(plant.measured) if tag.limits is not None]
+    horizons_s = tuple(h * calibration.tick_s for h in calibration.horizons_ticks)
+    forecasts: list[TagForecast] = []
+    for index, tag in limited:
+        column = columns[index]
+        mean, std = calibration.reading_mean_R[column], calibration.reading_std_R[column]
+        now = float(window.readings_TR[-1, column])
+        if math.isnan(now):
+            continue
+        widen_H = calibration.widen_HG[:, index]
+        low_H = (window.forecast_HGQ[:, index, 0] - widen_H) * std + mean
+        median_H = window.forecast_HGQ[:, index, 1] * std + mean
+        high_H = (window.forecast_HGQ[:, index, 2] + widen_H) * std + mean
+        low_H, high_H = np.minimum(low_H, median_H), np.maximum(high_H, median_H)
+        forecasts.append(_forecast(tag, now * std + mean, horizons_s, low_H, median_H, high_H))
+    return tuple(forecasts)
+
+
+def _forecast(
+    tag: Tag,
+    now: float,
+    horizons_s: tuple[float, ...],
+    low_H: NDArray[np.float64],
+    median_H: NDArray[np.float64],
+    high_H: NDArray[np.float64],
+) -> TagForecast:
+    assert tag.limits is not None, "only tags with limits are forecast"
+    sides = [(side, getattr(tag.limits, side)) for side in ("high", "low")]
+    chances = [
+        (_chance(now, limit, side, low_H, median_H, high_H), side, limit)
+        for side, limit in sides
+        if limit is not None
+    ]
+    p_cross, side, limit = max(chances)
+    early, late = (high_H, low_H) if side == "high" else (low_H, high_H)
+    return TagForecast(
+        tag=tag.name,
+        unit=tag.unit,
+        now=now,
+        horizons_s=horizons_s,
+        low=tuple(low_H.tolist()),
+        median=tuple(median_H.tolist()),
+        high=tuple(high_H.tolist()),
+        limit=limit,
+        limit_side=side,
+        p_cross=p_cross,
+        t_cross_s=(
+            time_to_limit(now, early, horizons_s, limit, side),
+            time_to_limit(now, median_H, horizons_s, limit, side),
+            time_to_limit(now, late, horizons_s, limit, side),
+        ),
+    )
+
+
+def _chance(
+    now: float,
+    limit: float,
+    side: str,
+    low_H: NDArray[np.float64],
+    median_H: NDArray[np.float64],
+    high_H: NDArray[np.float64],
+) -> float:
+    """Return P(beyond the limit) at the worst horizon: normal on each side of the median."""
+    sign = 1.0 if side == "high" else -1.0
+    if sign * (now - limit) >= 0:
+        return 1.0
+    outer_H = high_H if side == "high" else low_H
+    spread_H = np.maximum(np.abs(outer_H - median_H) / NORMAL_95, 1e-9)
+    inner_H = np.maximum(np.abs((low_H if side == "high" else high_H) - median_H) / NORMAL_95, 1e-9)
+    distance_H = sign * (limit - median_H)
+    scaled_H = np.where(distance_H >= 0, distance_H / spread_H, distance_H / inner_H)
+    return max(0.5 * math.erfc(scaled / math.sqrt(2)) for scaled in scaled_H.tolist())
+
+
+def time_to_limit(
+    now: float,
+    path_H: NDArray[np.float64],
+    horizons_s: tuple[float, ...],
+    limit: float,
+    side: str,
+) -> float | None:
+    """Return the seconds until the straight path through the horizons meets the limit, else None.
+
+    Example:
+        >>> time_to_limit(1.0, np.array([2.0, 6.0]), (10.0, 20.0), limit=4.0, side="high")
+        15.0
+    """
+    sign = 1.0 if side == "high" else -1.0
+    times, values = (0.0, *horizons_s), (now, *path_H.tolist())
+    if sign * (now - limit) >= 0:
+        return 0.0
+    for (t0, v0), (t1, v1) in zip(
+        zip(times, values, strict=True), zip(times[1:], values[1:], strict=True), strict=False
+    ):
+        if sign * (v1 - limit) >= 0:
+            return t0 + (t1 - t0) * (limit - v0) / (v1 - v0)
+    return None

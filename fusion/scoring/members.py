@@ -1,0 +1,112 @@
+"""The members of the score: what each measures, on one window or on a running average of windows.
+
+Every member belongs to one stream, or to the whole plant's state. Vector members are accumulated
+with several time constants (MEWMA; Lowry, Woodall, Champ & Rigdon 1992), so that small faults that
+last show as well as large ones that pass.
+
+Shapes: T ticks, M streams, P stream embedding, R readings of one stream, H horizons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.features import Layout
+from fusion.model.outputs import WindowOutputs
+
+Floats = NDArray[np.float32]
+STATE = "state"
+"""The owner of members that no single stream owns."""
+FORGETTING = (1.0, 0.3, 0.05)
+"""MEWMA weights of the newest tick: at once, about 3 ticks, about 20."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One vector that is 0 when all is as expected."""
+
+    member: str
+    stream: str
+    vector: NDArray[np.float64]
+
+
+def deviations(
+    window: WindowOutputs, layout: Layout, horizons_ticks: tuple[int, ...]
+) -> Iterator[Deviation]:
+    """Yield the vector members of the newest tick, for the streams that are present.
+
+    chart: the readings themselves (Hotelling's control chart, the floor). innovation: readings
+    less what the predicted embedding decodes to. contradiction: readings less what the other
+    streams say. latent: embedding less its prediction. density: the embedding itself.
+    """
+    last = len(window.z_TD) - 1
+    scored = [(c, h) for c, h in enumerate(horizons_ticks) if h <= last]
+    for m, stream in enumerate(layout.streams):
+        if window.presence_TM[last, m] == 0:
+            continue
+        columns = layout.columns(stream.name)
+        now = window.readings_TR[last, columns]
+        yield Deviation("chart", stream.name, _known(now))
+        yield Deviation("density", stream.name, window.p_TMP[last, m].astype(np.float64))
+        for column, horizon in scored[1:]:
+            expected = window.readings_hat_THR[last - horizon, column, columns]
+            yield Deviation(f"innovation-{horizon}", stream.name, _known(now - expected))
+        for column, horizon in scored[-1:]:
+            predicted = window.p_hat_THMP[last - horizon, column, m]
+            yield Deviation("latent", stream.name, _known(window.p_TMP[last, m] - predicted))
+        if window.presence_TM[last].sum() > 1:
+            told = window.cross_readings_TR[last, columns]
+            yield Deviation("contradiction", stream.name, _known(now - told))
+            crossed = window.p_TMP[last, m] - window.cross_TMP[last, m]
+            yield Deviation("latent-contradiction", stream.name, _known(crossed))
+    if window.presence_TM[last].all():
+        yield Deviation("density", STATE, window.z_TD[last].astype(np.float64))
+        for column, horizon in scored[-1:]:
+            predicted = window.z_hat_THD[last - horizon, column]
+            yield Deviation("latent", STATE, _known(window.z_TD[last] - predicted))
+
+
+class RunningDeviations:
+    """The running averages of every deviation; the state of the score between ticks."""
+
+    def __init__(self, snapshot: dict[str, list[float]] | None = None) -> None:
+        self._averages = {key: np.array(values) for key, values in (snapshot or {}).items()}
+
+    def update(self, deviation: Deviation) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield the name of each accumulated member and its average with ``deviation`` in it."""
+        for weight in FORGETTING:
+            key = member_key(deviation.member, deviation.stream, weight)
+            if weight == 1.0:
+                yield key, deviation.vector
+                continue
+            before = self._averages.get(key)
+            after = (
+                deviation.vector
+                if before is None
+                else before + weight * (deviation.vector - before)
+            )
+            self._averages[key] = after
+            yield key, after
+
+    def snapshot(self) -> dict[str, list[float]]:
+        """Return the averages, for JSON."""
+        return {key: values.tolist() for key, values in self._averages.items()}
+
+
+def member_key(member: str, stream: str, weight: float) -> str:
+    """Return the name of an accumulated member, for example ``process/chart/0.3``."""
+    return f"{stream}/{member}/{weight:g}"
+
+
+def owner(key: str) -> str:
+    """Return the stream that a member belongs to."""
+    return key.partition("/")[0]
+
+
+def _known(values: Floats) -> NDArray[np.float64]:
+    """Return ``values`` with 0, no deviation, where nothing is known."""
+    return np.nan_to_num(values.astype(np.float64))

@@ -1,0 +1,193 @@
+"""One window to one score: how surprising, by which member, because of which stream and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.alignment import tick_end_ns
+from fusion.model.outputs import WindowOutputs
+from fusion.plant import Plant
+from fusion.schema import Score, SignalEvidence
+from fusion.scoring.calibration import Calibration
+from fusion.scoring.forecasts import forecast_tags
+from fusion.scoring.members import RunningDeviations, deviations, owner
+from fusion.scoring.tails import TAIL
+
+MAX_SIGNALS = 6
+MIN_USABLE = 0.8
+NORMAL_95 = 1.6449
+_BULK = -float(np.log10(TAIL))
+"""Rarities below this are ordinary and explain nothing."""
+
+
+class Scorer:
+    """Scores window after window. Its state between ticks is the running averages only."""
+
+    def __init__(self, calibration: Calibration, plant: Plant, model_version: str) -> None:
+        self._calibration = calibration
+        self._plant = plant
+        self._model_version = model_version
+        self._running = RunningDeviations()
+
+    def update(self, window: WindowOutputs) -> Score:
+        """Return the score of the window's newest tick. ``surprise`` 1 is the alarm threshold.
+
+        A stream that is absent contributes nothing, neither to the surprise nor to its shares.
+        """
+        calibration = self._calibration
+        rarities: dict[str, float] = {}
+        for deviation in deviations(window, calibration.layout, calibration.horizons_ticks):
+            for key, vector in self._running.update(deviation):
+                rarity = calibration.rarity(key, vector)
+                if rarity is not None:
+                    rarities[key] = rarity
+        threshold = calibration.threshold
+        present = {
+            stream.name: bool(window.presence_TM[-1, m])
+            for m, stream in enumerate(calibration.layout.streams)
+        }
+        return Score(
+            plant=str(self._plant.address),
+            tick=window.tick,
+            t_end_ns=tick_end_ns(window.tick, self._plant),
+            model_version=self._model_version,
+            mode=_mode(window, self._plant, calibration),
+            surprise=max(rarities.values(), default=0.0) / threshold,
+            members=_strongest(rarities, threshold),
+            shares=shares_of(rarities, present),
+            present=present,
+            signals=self._signals(window),
+            forecasts=forecast_tags(window, self._plant, calibration),
+            caveats=self._caveats(window, present),
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state between two ticks, for JSON."""
+        return self._running.snapshot()
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from ``snapshot``."""
+        self._running = RunningDeviations(snapshot)
+
+    def _signals(self, window: WindowOutputs) -> tuple[SignalEvidence, ...]:
+        """Return the readings farthest from what was expected of them, worst first."""
+        calibration = self._calibration
+        last = len(window.z_TD) - 1
+        column, horizon = [
+            (c, h) for c, h in enumerate(calibration.horizons_ticks) if h <= last
+        ][-1]
+        actual_R = window.readings_TR[last].astype(np.float64)
+        expected_R = window.readings_hat_THR[last - horizon, column].astype(np.float64)
+        deviation_R = np.nan_to_num((actual_R - expected_R) / calibration.residual_std_R)
+        worst = np.argsort(-np.abs(deviation_R))[:MAX_SIGNALS]
+        return tuple(
+            self._signal(int(i), actual_R, expected_R, deviation_R)
+            for i in worst
+            if deviation_R[i] != 0
+        )
+
+    def _signal(
+        self,
+        index: int,
+        actual_R: NDArray[np.float64],
+        expected_R: NDArray[np.float64],
+        deviation_R: NDArray[np.float64],
+    ) -> SignalEvidence:
+        calibration = self._calibration
+        mean, std = calibration.reading_mean_R[index], calibration.reading_std_R[index]
+        margin = NORMAL_95 * calibration.residual_std_R[index]
+        stream, name, unit = _reading(calibration, index)
+        return SignalEvidence(
+            tag=name,
+            unit=unit,
+            stream=stream,
+            actual=float(actual_R[index] * std + mean),
+            expected=float(expected_R[index] * std + mean),
+            band=(
+                float((expected_R[index] - margin) * std + mean),
+                float((expected_R[index] + margin) * std + mean),
+            ),
+            deviation=float(deviation_R[index]),
+        )
+
+    def _caveats(self, window: WindowOutputs, present: Mapping[str, bool]) -> tuple[str, ...]:
+        caveats = [f"no data from {name}" for name, is_there in present.items() if not is_there]
+        caveats += [
+            f"only {share:.0%} of {name} was usable"
+            for name, share in window.usable.items()
+            if share < MIN_USABLE
+        ]
+        if self._calibration.caveat:
+            caveats.append(self._calibration.caveat)
+        return tuple(caveats)
+
+
+def shares_of(rarities: Mapping[str, float], present: Mapping[str, bool]) -> dict[str, float]:
+    """Return the share of each stream in the surprise; absent streams have 0, the rest sum to 1.
+
+    A stream counts by how far its most surprised member lies beyond the ordinary.
+
+    Example:
+        >>> shares_of({"ear/chart/1": 4.3, "eye/chart/1": 1.0}, {"ear": True, "eye": True})
+        {'ear': 1.0, 'eye': 0.0}
+    """
+    strength = {
+        name: max([0.0, *(r - _BULK for key, r in rarities.items() if owner(key) == name)])
+        for name, is_there in present.items()
+        if is_there
+    }
+    total = sum(strength.values())
+    even = 1 / len(strength) if strength else 0.0
+    return {
+        name: (strength[name] / total if total > 0 else even) if name in strength else 0.0
+        for name in present
+    }
+
+
+def _strongest(rarities: Mapping[str, float], threshold: float) -> dict[str, float]:
+    """Return per stream and member the strongest accumulation, 1 being the alarm threshold."""
+    strongest: dict[str, float] = {}
+    for key, rarity in rarities.items():
+        name = key.rpartition("/")[0]
+        strongest[name] = max(strongest.get(name, 0.0), rarity / threshold)
+    return strongest
+
+
+def _reading(calibration: Calibration, index: int) -> tuple[str, str, str]:
+    for stream in calibration.layout.streams:
+        columns = calibration.layout.columns(stream.name)
+        if columns.start <= index < columns.stop:
+            at = index - columns.start
+            return stream.name, stream.readings[at], stream.units[at]
+    raise AssertionError(f"reading {index} lies in no stream")
+
+
+def _mode(window: WindowOutputs, plant: Plant, calibration: Calibration) -> str | None:
+    """Return the first operating mode of the plant that holds, None if none does."""
+    for mode in plant.modes:
+        value = _tag_value(mode.tag, window, plant, calibration)
+        if value is not None and mode.between[0] <= value <= mode.between[1]:
+            return mode.name
+    return None
+
+
+def _tag_value(
+    name: str, window: WindowOutputs, plant: Plant, calibration: Calibration
+) -> float | None:
+    setpoints = [tag.name for tag in plant.setpoints]
+    if name in setpoints:
+        low, high = plant.setpoints[setpoints.index(name)].range
+        scaled = float(window.setpoints_TU[-1, setpoints.index(name)])
+        return low + (scaled + 1) / 2 * (high - low)
+    names = [reading for stream in calibration.layout.streams for reading in stream.readings]
+    index = names.index(name)
+    scaled = float(window.readings_TR[-1, index])
+    if np.isnan(scaled):
+        return None
+    return scaled * float(calibration.reading_std_R[index]) + float(calibration.reading_mean_R[index])
+
+

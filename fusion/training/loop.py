@@ -1,0 +1,140 @@
+"""The training loop: observations in, a model that predicts the embedding of the future out.
+
+Reads top to bottom: features once, windows, then step after step the loss of one batch, with the
+gauges of held-out windows at the start, along the way and at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from fusion.alignment import Observation
+from fusion.errors import CollapseError
+from fusion.features import Normaliser, extract, fit_normaliser, layout_of
+from fusion.model import Batch, Jepa
+from fusion.model.gauges import measure
+from fusion.plant import Plant
+from fusion.training.recipe import Recipe
+from fusion.training.windows import Windows
+
+GAUGE_WINDOWS = 64
+GOLDEN_WINDOWS = 3
+MIN_RANK = 3.0
+MIN_STD = 0.02
+PATIENCE_GAUGES = 2
+"""A run that looks collapsed at this many measurements in a row stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a watcher sees of one step."""
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    gauges: dict[str, float] | None
+
+
+@dataclass(slots=True)
+class Trained:
+    """What came out of a run."""
+
+    model: Jepa
+    normaliser: Normaliser
+    recipe: Recipe
+    history: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+
+
+def train(
+    observations: Sequence[Observation],
+    plant: Plant,
+    recipe: Recipe,
+    *,
+    on_step: Callable[[StepReport], None] = lambda _: None,
+) -> Trained:
+    """Return a model of ``plant`` trained on the older part of ``observations``.
+
+    The newest ``recipe.held_out`` part is only measured on. Equal inputs and recipe give an equal
+    model on the same machine.
+
+    Raises:
+        RecipeError: The observations are too few for one window.
+        CollapseError: The embedding lost its information; says which gauge and what to try.
+    """
+    torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    draw, noise = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
+    seen, held_out = split(observations, recipe)
+    normaliser = fit_normaliser(seen, plant)
+    windows = Windows(extract(seen, plant, normaliser), recipe.model)
+    unseen = Windows(extract(held_out, plant, normaliser), recipe.model)
+    gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS))
+
+    model = Jepa(layout_of(plant), recipe.model)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe))
+    trained = Trained(model, normaliser, recipe)
+
+    for step in range(recipe.steps + 1):
+        gauges = None
+        if step % recipe.gauge_every == 0 or step == recipe.steps:
+            gauges = measure(model, gauge_batch)
+            trained.history.append({"step": step, **gauges})
+            _require_alive(trained.history)
+        if step == recipe.steps:
+            on_step(StepReport(step, recipe.steps, {}, gauges))
+            break
+        which = draw.integers(0, len(windows), size=recipe.batch_windows)
+        losses = model.loss(windows.batch(which), noise)
+        optimiser.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        model.update_teacher()
+        on_step(StepReport(step, recipe.steps, {k: v.item() for k, v in losses.items()}, gauges))
+    return trained
+
+
+def split(
+    observations: Sequence[Observation], recipe: Recipe
+) -> tuple[Sequence[Observation], Sequence[Observation]]:
+    """Return the older part, to learn from, and the newest, to measure and calibrate on."""
+    at = round(len(observations) * (1 - recipe.held_out))
+    return observations[:at], observations[at:]
+
+
+def golden_batch(trained: Trained, observations: Sequence[Observation], plant: Plant) -> Batch:
+    """Return a few held-out windows: every server of this model must answer them alike."""
+    windows = Windows(extract(observations, plant, trained.normaliser), trained.recipe.model)
+    return windows.batch(windows.evenly(GOLDEN_WINDOWS))
+
+
+def _rate(step: int, recipe: Recipe) -> float:
+    """Return the learning rate's factor: linear warm-up, then a cosine to a twentieth."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _require_alive(history: Sequence[dict[str, float]]) -> None:
+    """Stop a run whose embedding says nothing any more. The first step may be anything."""
+    recent = [gauges for gauges in history if gauges["step"] > 0][-PATIENCE_GAUGES:]
+    if len(recent) < PATIENCE_GAUGES:
+        return
+    for gauge, least in (("rankme", MIN_RANK), ("std_mean", MIN_STD)):
+        if all(gauges[gauge] < least for gauges in recent):
+            raise CollapseError(
+                f"the embedding must keep {gauge} above {least:g}, got "
+                f"{[round(gauges[gauge], 3) for gauges in recent]} up to step "
+                f"{recent[-1]['step']:.0f}; the run was stopped. Try a lower learning rate, a "
+                "larger batch, or check that the recording is not constant"
+            )
