@@ -8,23 +8,29 @@ from __future__ import annotations
 import contextlib
 import datetime
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from flows import wiring
 from flows.settings import Settings
-from fusion.alignment import Observation
+from fusion.alignment import Observation, tick_of
 from fusion.errors import RecipeError
 from fusion.plant import Plant
 from fusion.ports import Lake
+from fusion.schema import Record
 from fusion.scoring import fit_calibration
 from fusion.stream.intake import align_recorded
 from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, StepReport, Trained, split, train
 from fusion.training.loop import golden_batch
 from fusion.training.package import new_folder, write_manifest, write_networks
+
+
+NEAR_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,28 @@ def train_from_lake(
 
 
 def recorded_observations(
-    lake: Lake, plant: Plant, data_version: str | None = None
+    lake: Lake,
+    plant: Plant,
+    data_version: str | None = None,
+    *,
+    near: Collection[int] | None = None,
 ) -> list[Observation]:
-    """Return the ticks of the stored records, in the order in which the broker got them."""
+    """Return the ticks of the stored records, in the order in which the broker got them.
+
+    ``near`` keeps the ticks around the given ones only, and nothing else is decoded.
+    """
     records = lake.read_in_arrival_order(plant.sense_topics, version=data_version)
+    if near is not None:
+        records = (record for record in records if _is_near(record, plant, near))
     return list(align_recorded(records, plant))
+
+
+def _is_near(record: Record, plant: Plant, near: Collection[int]) -> bool:
+    """Whether the event time in the envelope lies within a few seconds of a wanted tick."""
+    stamp = np.datetime64(record.headers["ce_time"].removesuffix("Z"), "ns")
+    tick = tick_of(int(stamp.astype(np.int64)), plant)
+    reach = max(1, round(NEAR_S / plant.tick_s))
+    return any(abs(tick - wanted) <= reach for wanted in near)
 
 
 def _package(

@@ -17,6 +17,7 @@ from fusion.stream.intake import Intake, is_caught_up
 from fusion.stream.live import Live, Step
 from fusion.stream.reading import read_to_end
 from fusion.stream.windows import WindowEncoder
+from fusion.training.package import load_normaliser
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ def open_live(plant: Plant, model_dir: Path, settings: Settings) -> Iterator[Liv
             intake=Intake(
                 plant, source, wiring.open_clock(), context_ticks=manifest.window_ticks
             ),
-            windows=WindowEncoder(inference, plant, manifest, model_dir),
+            windows=WindowEncoder(inference, plant, manifest, load_normaliser(model_dir)),
             scorer=Scorer(Calibration.load(model_dir), plant, manifest.version),
             alarms=AlarmEngine(plant),
         )
@@ -68,15 +69,21 @@ def read_checkpoint(plant: Plant, settings: Settings) -> Checkpoint | None:
 
 
 def run_live(
-    live: Live, *, should_stop: Callable[[], bool], until_caught_up: bool
+    live: Live, *, should_stop: Callable[[], bool], may_end: Callable[[], bool] | None = None
 ) -> Iterator[Step]:
-    """Yield the steps of ``live``; with ``until_caught_up`` end when all records are read."""
+    """Yield the steps of ``live``, for ever or, with ``may_end``, until every record is read.
+
+    A bounded run ends when ``may_end`` says that no more will come and nothing is left to read; the
+    ticks that are still open are scored then.
+    """
+    is_read_out = False
 
     def is_done() -> bool:
-        return should_stop() or (until_caught_up and is_caught_up(live.source))
+        nonlocal is_read_out
+        if may_end is not None and may_end():
+            is_read_out = is_caught_up(live.source)
+        return should_stop() or is_read_out
 
     yield from live.steps(should_stop=is_done)
-    if until_caught_up and not should_stop():
+    if is_read_out:
         yield live.finish()
-
-

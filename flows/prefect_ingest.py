@@ -76,7 +76,7 @@ def ingest(
     ``settings`` None takes them from the environment. Without ``max_batches`` a plant that sends
     faster than the lake takes would keep one run alive for ever.
     """
-    where = Settings() if settings is None else settings
+    where = Settings.load() if settings is None else settings
     path = Path(plant_file)
     plant = parse_plant(path.read_text(encoding="utf-8"), origin=path.name)
     num_stored = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion.alignment import Counts
-from fusion.schema import AlarmEvent, AlarmState, Condition, ShownState
+from fusion.schema import AlarmEvent, AlarmState, Condition, ShownState, TopicPartition
 from fusion.stream.live import Live, Step
 
 CONSOLE = Console(stderr=True)
@@ -137,14 +137,26 @@ def alarm_table(states: Iterable[AlarmState]) -> Table:
     return table
 
 
-def counts_table(by_partition: Iterable[tuple[str, Counts]]) -> Table:
+def gauge_line(gauges: Mapping[str, float]) -> str:
+    """Return the gauges that tell at a glance whether an embedding is alive.
+
+    Example:
+        >>> gauge_line({"rankme": 12.34, "probe_r2": 0.5})
+        'rankme 12.3, probe_r2 0.5'
+    """
+    skills = [name for name in gauges if name.startswith("skill.")]
+    names = ["rankme", "sigreg", "probe_r2", *skills[-1:]]
+    return ", ".join(f"{name} {gauges[name]:.3g}" for name in names if name in gauges)
+
+
+def counts_table(by_partition: Mapping[TopicPartition, Counts]) -> Table:
     """Return what became of every record, per partition."""
     table = Table(title="What became of every record")
     for heading in ("partition", "read", "scored", "late", "duplicate", "dead-lettered", "pending"):
         table.add_column(heading, justify="left" if heading == "partition" else "right")
-    for name, counts in by_partition:
+    for part, counts in by_partition.items():
         table.add_row(
-            name,
+            f"{part.topic}/{part.partition}",
             str(counts.read),
             str(counts.scored),
             str(counts.late),

@@ -154,7 +154,8 @@ def live(
         open_live(plant, model_dir, settings) as chain,
         LiveTable(plant.prefix) as table,
     ):
-        for step in run_live(chain, should_stop=should_stop, until_caught_up=until_caught_up):
+        may_end = (lambda: True) if until_caught_up else None
+        for step in run_live(chain, should_stop=should_stop, may_end=may_end):
             table.show(step, chain)
         counts = chain.intake.counts()
     CONSOLE.print(counts_table(counts))

@@ -23,8 +23,8 @@ from fusion.features import Layout, Normaliser
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
-from fusion.scoring.members import RunningDeviations, deviations
-from fusion.scoring.tails import Tail, fit_tail, threshold_for_budget
+from fusion.scoring.members import RunningDeviations, deviations, owner
+from fusion.scoring.tails import Budget, Tail, fit_tail, threshold_for_budget
 
 ARRAYS_FILE = "calibration.safetensors"
 SCALARS_FILE = "calibration.json"
@@ -45,6 +45,8 @@ class Calibration:
     whiteners: dict[str, NDArray[np.float64]]
     tails: dict[str, Tail]
     threshold: float
+    stream_thresholds: dict[str, float]
+    """The threshold that each stream would have alone, for the same budget."""
     caveat: str
     reading_mean_R: NDArray[np.float64]
     reading_std_R: NDArray[np.float64]
@@ -80,6 +82,7 @@ class Calibration:
             "horizons_ticks": self.horizons_ticks,
             "tick_s": self.tick_s,
             "threshold": self.threshold,
+            "stream_thresholds": self.stream_thresholds,
             "caveat": self.caveat,
             "tails": {key: asdict(tail) for key, tail in self.tails.items()},
         }
@@ -107,6 +110,7 @@ class Calibration:
             whiteners=_with_prefix(arrays, "whitener/"),
             tails={key: Tail(**tail) for key, tail in scalars["tails"].items()},
             threshold=scalars["threshold"],
+            stream_thresholds=scalars["stream_thresholds"],
             caveat=scalars["caveat"],
             reading_mean_R=arrays["reading_mean"],
             reading_std_R=arrays["reading_std"],
@@ -143,7 +147,7 @@ def fit_calibration(
     means: dict[str, NDArray[np.float64]] = {}
     whiteners: dict[str, NDArray[np.float64]] = {}
     tails: dict[str, Tail] = {}
-    rarities_KN: list[NDArray[np.float64]] = []
+    rarities: dict[str, NDArray[np.float64]] = {}
     for key, (at_N, vectors_NV) in vectors.items():
         older, newer = vectors_NV[at_N < half], vectors_NV[at_N >= half]
         if min(len(older), len(newer)) < MIN_WINDOWS // 3:
@@ -151,16 +155,9 @@ def fit_calibration(
         means[key], whiteners[key] = older.mean(axis=0), whitener(older)
         distances = np.array([log_distance(v, means[key], whiteners[key]) for v in newer])
         tails[key] = fit_tail(distances)
-        rarities = np.zeros(len(windows) - half)
-        rarities[at_N[at_N >= half] - half] = [tails[key].rarity(d) for d in distances]
-        rarities_KN.append(rarities)
-    budget = threshold_for_budget(
-        np.max(rarities_KN, axis=0),
-        tick_s=plant.tick_s,
-        on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
-        off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
-        per_day=plant.scoring.false_alarms_per_day,
-    )
+        rarities[key] = np.zeros(len(windows) - half)
+        rarities[key][at_N[at_N >= half] - half] = [tails[key].rarity(d) for d in distances]
+    budget = _budget(list(rarities.values()), plant)
     minutes = budget.num_ticks * plant.tick_s / 60
     caveat = (
         f"The budget of {plant.scoring.false_alarms_per_day:g} false alarms a day is extrapolated "
@@ -177,11 +174,32 @@ def fit_calibration(
         whiteners=whiteners,
         tails=tails,
         threshold=budget.threshold,
+        stream_thresholds={
+            stream.name: _budget(alone, plant).threshold
+            for stream in layout.streams
+            if (alone := [r for key, r in rarities.items() if is_alone(key, stream.name)])
+        },
         caveat=caveat,
         reading_mean_R=mean_R.astype(np.float64),
         reading_std_R=std_R.astype(np.float64),
         residual_std_R=_residual_std(windows, horizons),
         widen_HG=_widening(windows, layout, horizons),
+    )
+
+
+def is_alone(key: str, stream: str) -> bool:
+    """Whether a member looks at ``stream`` without help from the other streams' present."""
+    return owner(key) == stream and "contradiction" not in key
+
+
+def _budget(rarities_KN: Sequence[NDArray[np.float64]], plant: Plant) -> Budget:
+    """Return the threshold for the strongest of some members, by the plant's budget."""
+    return threshold_for_budget(
+        np.max(np.stack(rarities_KN), axis=0),
+        tick_s=plant.tick_s,
+        on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
+        off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
+        per_day=plant.scoring.false_alarms_per_day,
     )
 
 

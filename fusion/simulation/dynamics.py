@@ -22,6 +22,7 @@ STEP_S = 0.05
 BLOCK_S = 10.0
 STEPS_PER_BLOCK = round(BLOCK_S / STEP_S)
 WATER_KJ_PER_M3_K = 4186.0
+WARM_UP_BLOCKS = 30
 STICK_AT = 0.35
 """How much of the valve's travel is lost while it sticks."""
 
@@ -58,8 +59,8 @@ class _State:
     turns: float = 0.0
     level_setpoint: float = 0.6
     temperature_setpoint: float = 30.0
-    next_level_change_s: float = 20.0
-    next_temperature_change_s: float = 35.0
+    next_level_change_s: float = -1e9
+    next_temperature_change_s: float = -1e9
     stuck_level: float | None = None
     stuck_valve: float | None = None
 
@@ -73,11 +74,14 @@ class Rig:
         self._state = _State(
             motor_temperature=scenario.physics.ambient_c + 30.0, valve=0.5, demand=0.5
         )
-        self._block = 0
+        # The plant has been running for a while when the recording starts.
+        self._block = -WARM_UP_BLOCKS
+        for _ in range(WARM_UP_BLOCKS):
+            self.block()
 
     def block(self) -> NDArray[np.float64]:
         """Return the next 10 s, [steps, columns] in the order of ``COLUMNS``."""
-        rng = np.random.default_rng([self._scenario.seed, 1, self._block])
+        rng = np.random.default_rng([self._scenario.seed, 1, self._block + WARM_UP_BLOCKS])
         kicks = rng.normal(size=STEPS_PER_BLOCK).tolist()
         draws = rng.random(8).tolist()
         rows = [

@@ -1,0 +1,62 @@
+# Everything sets itself up: `make demo` or `make test` on a fresh machine is all it takes.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
+
+.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side test test-fast check services services-stop lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+setup: $(STAMP)  ## Make .venv with exactly the locked packages (done by every other target)
+
+$(STAMP): requirements.lock deploy/bootstrap.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) must be on the PATH (Debian: apt-get install python3.11 python3.11-venv); or say PYTHON=..." >&2; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement deploy/bootstrap.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: setup  ## The whole chain on the simulated rig; ends with a report (about 6 minutes)
+	$(BIN)/fusion demo rig
+
+demo-skab: setup  ## A real testbed (SKAB) through the chain; needs its recording (DATA=folder)
+	$(BIN)/fusion demo skab --data $(DATA)
+
+demo-skab-kafka: setup services  ## The same through a real Apache Kafka
+	FUSION_BROKER=kafka $(BIN)/fusion demo skab --data $(DATA)
+
+demo-side-by-side: setup  ## Real sound, pictures and telemetry of unrelated machines (pipeline test)
+	$(BIN)/fusion demo side-by-side --data $(DATA)
+
+test: setup  ## Every test, on a real Apache Kafka too (Java 17 and Maven must be there)
+	deploy/prepare-tests.sh
+	$(BIN)/python -m pytest -n 2 --dist loadgroup fusion flows tests
+
+test-fast: setup  ## Unit tests only
+	$(BIN)/python -m pytest fusion tests/unit
+
+check: setup  ## ruff, pyright, import rule, lock file
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
+
+services:  ## Start a real Apache Kafka on 127.0.0.1:9092, without Docker
+	deploy/kafka/kafka.sh start
+
+services-stop:  ## Stop it
+	deploy/kafka/kafka.sh stop
+
+lock: setup  ## Resolve the dependencies of pyproject.toml anew
+	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+
+clean:  ## Remove the environment, services and output of demos
+	rm -rf $(VENV) .services out

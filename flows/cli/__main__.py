@@ -1,0 +1,5 @@
+"""``python -m flows.cli`` is ``fusion``."""
+
+from flows.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""``fusion ingest | train | settings``: from the broker to a model."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from flows.cli.plant import PlantFile, load_plant
+from flows.settings import Settings
+from flows.terminal import CONSOLE, gauge_line, progress_bar
+from fusion.training import RECIPES, StepReport
+
+
+def quiet_prefect() -> None:
+    """Keep Prefect's own messages out of a person's way, before it is imported."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_STARTUP_TIMEOUT_SECONDS", "120")
+
+
+def ingest(plant_file: PlantFile) -> None:
+    """Copy what the broker holds of the plant into the lake, each record once.
+
+    Run it as often as you like: it goes on where the lake ends.
+    """
+    load_plant(plant_file)
+    quiet_prefect()
+    from flows.prefect_ingest import ingest as flow  # noqa: PLC0415 starting Prefect takes seconds
+
+    num_stored = flow(str(plant_file), settings=Settings.load())
+    CONSOLE.print(f"{num_stored} new records are in the lake")
+
+
+def train(
+    plant_file: PlantFile,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "rig",
+    seed: Annotated[int, typer.Option(help="Equal seeds and data give equal models.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's number.")] = None,
+) -> None:
+    """Train a model on everything that the lake holds of the plant.
+
+    Gauges on held-out data say at every step whether the embedding is alive; a run whose embedding
+    collapses stops itself and writes nothing.
+    """
+    load_plant(plant_file)
+    run_training(str(plant_file), recipe, seed, steps, Settings.load())
+
+
+def run_training(
+    plant_file: str, recipe: str, seed: int, steps: int | None, settings: Settings
+) -> str:
+    """Run the training flow with a progress bar, and return the new model version's folder."""
+    quiet_prefect()
+    from flows.prefect_train import train as flow  # noqa: PLC0415 starting Prefect takes seconds
+
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=None, note="starting")
+        made = flow(
+            plant_file,
+            recipe,
+            seed=seed,
+            steps=steps,
+            settings=settings,
+            on_step=lambda report: _show(bar, task, report),
+            on_stage=lambda stage: bar.update(task, description=stage, note=""),
+        )
+    CONSOLE.print(
+        f"model [bold]{made.model_dir}[/bold] trained on {made.num_train_ticks} ticks, calibrated "
+        f"on {made.num_calibration_ticks}; {gauge_line(made.gauges)}"
+    )
+    return str(made.model_dir)
+
+
+def _show(bar: Progress, task: TaskID, report: StepReport) -> None:
+    note = gauge_line(report.gauges) if report.gauges else f"loss {report.losses['total']:.2f}"
+    bar.update(task, total=report.steps, completed=report.step, note=note)
+
+
+def show_settings() -> None:
+    """Show every setting: its variable, its value now, what it means."""
+    settings = Settings.load()
+    table = Table()
+    for heading in ("variable", "value", "meaning"):
+        table.add_column(heading, overflow="fold")
+    for name, field in Settings.model_fields.items():
+        value = str(getattr(settings, name))
+        table.add_row(f"FUSION_{name.upper()}", value, field.description or "")
+    CONSOLE.print(table)

@@ -1,0 +1,121 @@
+"""The demo of the whole chain on the simulated rig: learn, watch ten faults, explain them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flows.cli.learn import quiet_prefect, run_training
+from flows.cli.stream import publish
+from flows.demo.gather import DemoRun, report_inputs
+from flows.demo.place import DemoPlace, make_place
+from flows.demo.story import Story
+from flows.live import open_live, run_live
+from flows.report import faults_from_truth, write_report
+from flows.stopping import stop_on_signals
+from flows.terminal import CONSOLE, LiveTable, counts_table
+from fusion.alignment import Counts
+from fusion.plant import NANOSECONDS
+from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
+
+SETTLE_MINUTES = 5.0
+
+
+def run_rig_demo(
+    plant_file: Path, folder: Path, *, seed: int, normal_minutes: float, steps: int | None
+) -> Path:
+    """Run the chain on the simulated rig and return its report."""
+    place = make_place(plant_file, folder, run=f"seed{seed}-{time.time_ns() // NANOSECONDS}")
+    story = Story(6)
+    after_s = (normal_minutes + SETTLE_MINUTES) * 60
+    campaign = fault_campaign(seed=seed + 1, after_s=after_s)
+    with story.step(f"simulate {normal_minutes:g} min of normal running → broker"):
+        scenario = normal_scenario(duration_s=normal_minutes * 60, seed=seed)
+        publish(
+            simulate(scenario, place.plant),
+            place.plant,
+            None,
+            place.settings,
+            source="simulator",
+            duration_s=scenario.duration_s,
+        )
+    with story.step("ingest (Prefect): broker → lake, each record once"):
+        ingest(place)
+    with story.step("train (Prefect): lake → JEPA → calibrated model"):
+        model_dir = Path(run_training(str(place.plant_file), "rig", seed, steps, place.settings))
+    with story.step("live: faults are injected, alarms are raised"):
+        place.truth_file.write_text(json.dumps(truth(campaign), indent=2), encoding="utf-8")
+        plant_runs = _start_plant(place, seed + 1, after_s)
+        counts = watch(place, model_dir, is_plant_done=lambda: plant_runs.poll() is not None)
+        if plant_runs.wait() != 0:
+            raise RuntimeError("the simulated plant ended with an error; its message is above")
+    with story.step("ingest (Prefect): what was watched → lake"):
+        ingest(place)
+    with story.step("report"):
+        faults = faults_from_truth(json.loads(place.truth_file.read_text(encoding="utf-8")))
+        run = DemoRun(
+            place=place,
+            model_dir=model_dir,
+            title="Simulated pump rig",
+            faults=faults,
+            test_start_ns=campaign.t_start_ns,
+            counts=counts,
+            seeds={"normal running and training": seed, "faults": seed + 1},
+            duration_s=story.durations_s,
+        )
+        return write_report(report_inputs(run), place.report_file)
+
+
+def ingest(place: DemoPlace) -> None:
+    """Run the ingest flow once."""
+    quiet_prefect()
+    from flows.prefect_ingest import ingest as flow  # noqa: PLC0415 starting Prefect takes seconds
+
+    num_stored = flow(str(place.plant_file), settings=place.settings)
+    CONSOLE.print(f"{num_stored} new records are in the lake")
+
+
+def watch(
+    place: DemoPlace, model_dir: Path, *, is_plant_done: Callable[[], bool]
+) -> dict[str, Counts]:
+    """Run the live process until the plant is done and every record is read."""
+    with (
+        stop_on_signals() as should_stop,
+        open_live(place.plant, model_dir, place.settings) as live,
+        LiveTable(place.plant.prefix) as table,
+    ):
+        for step in run_live(live, should_stop=should_stop, may_end=is_plant_done):
+            table.show(step, live)
+        counts = live.intake.counts()
+    CONSOLE.print(counts_table(counts))
+    if should_stop():
+        raise KeyboardInterrupt
+    return {f"{part.topic}/{part.partition}": each for part, each in counts.items()}
+
+
+def _start_plant(place: DemoPlace, seed: int, after_s: float) -> subprocess.Popen[bytes]:
+    """Start the simulated plant as a process of its own, as plants are."""
+    settings = place.settings
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "simulate",
+        str(place.plant_file),
+        "--faults",
+        "--seed",
+        str(seed),
+        "--after-minutes",
+        str(after_s / 60),
+    ]
+    environment = os.environ | {
+        "FUSION_DATA_DIR": str(settings.data_dir),
+        "FUSION_BROKER": settings.broker,
+        "FUSION_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+    }
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

@@ -1,0 +1,79 @@
+"""Settings: where things are. Environment variables with the prefix ``FUSION_``, and nothing else.
+
+What the plant is stands in the plant file, what to train in the recipe.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fusion.errors import SettingsError
+
+PREFIX = "FUSION_"
+NOT_SETTINGS = {"FUSION_SHARED_DATA"}
+"""Read by options of single commands, not by every process."""
+
+
+class Settings(BaseSettings):
+    """Where this process finds its broker, its lake and its models."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    broker: Literal["embedded", "kafka"] = Field(
+        default="embedded", description="One SQLite file on this machine, or Apache Kafka."
+    )
+    data_dir: Path = Field(
+        default=Path("out"), description="Folder of the embedded broker, the lake and the models."
+    )
+    kafka_bootstrap: str = Field(
+        default="127.0.0.1:9092", description="Host and port of one or more Kafka brokers."
+    )
+    partitions: int = Field(
+        default=1, ge=1, le=1_000, description="Partitions of each sense topic, when created."
+    )
+
+    @property
+    def broker_path(self) -> Path:
+        """The embedded broker's file."""
+        return self.data_dir / "broker.sqlite"
+
+    @property
+    def lake_uri(self) -> str:
+        """The folder of the Delta tables."""
+        return str(self.data_dir / "lake")
+
+    @property
+    def models_dir(self) -> Path:
+        """The folder of the model versions."""
+        return self.data_dir / "models"
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Return the settings of this process.
+
+        Raises:
+            SettingsError: A ``FUSION_`` variable is not known, or its value breaks a rule.
+        """
+        known = {f"{PREFIX}{name}".upper() for name in cls.model_fields} | NOT_SETTINGS
+        for name in sorted(os.environ):
+            if name.startswith(PREFIX) and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise SettingsError(
+                    f"{name} is not a setting"
+                    + (f"; did you mean {near[0]}?" if near else "")
+                    + f" Known: {', '.join(sorted(known))}"
+                )
+        try:
+            return cls()
+        except ValidationError as invalid:
+            lines = [
+                f"  {PREFIX}{str(error['loc'][0]).upper()}: {error['msg']}, got {error['input']!r}"
+                for error in invalid.errors(include_url=False)
+            ]
+            raise SettingsError("\n".join(["settings break a rule:", *lines])) from invalid
