@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS commits (
 
 
 class EmbeddedBroker:
-    """One SQLite file with topics in it. Each source and publisher opens a connection of its own."""
+    """One SQLite file with topics in it. Sources and publishers open connections of their own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -128,8 +128,8 @@ class EmbeddedSource:
         marks = ",".join("?" * len(self._topics))
         with _unavailable():
             rows = self._connection.execute(
-                "SELECT topic, partition, offset FROM commits "
-                f"WHERE consumer_group = ? AND topic IN ({marks})",  # noqa: S608 only marks
+                "SELECT topic, partition, offset FROM commits "  # noqa: S608 marks are "?" only
+                f"WHERE consumer_group = ? AND topic IN ({marks})",
                 (self._group, *self._topics),
             ).fetchall()
         return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}

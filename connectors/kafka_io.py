@@ -150,7 +150,7 @@ class KafkaPublisher:
         *,
         commit: Mapping[TopicPartition, int] | None = None,
     ) -> None:
-        """Store ``messages``; with a transactional id, with the group's ``commit`` or not at all."""
+        """Store ``messages``; in a transaction, with the group's ``commit`` or not at all."""
         if commit is not None and (self._group is None or not self._is_transactional):
             raise ValueError(
                 "positions can be committed only in a transaction of a group; "

@@ -1,0 +1,1 @@
+"""The operators' web page and its API."""

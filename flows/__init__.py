@@ -1,0 +1,1 @@
+"""Puts things together: command line, wiring, live process, Prefect flows, reports."""

@@ -29,7 +29,6 @@ from fusion.training import Recipe, StepReport, Trained, split, train
 from fusion.training.loop import golden_batch
 from fusion.training.package import new_folder, write_manifest, write_networks
 
-
 NEAR_S = 3.0
 
 
@@ -125,9 +124,7 @@ def _package(
             encoder = WindowEncoder(inference, plant, manifest, trained.normaliser)
             windows = list(encoder.run_many(held_out))
         fit_calibration(windows, plant, manifest, trained.normaliser).save(folder)
-    return TrainReport(
-        model_dir, data_version, len(seen), len(held_out), dict(trained.history[-1])
-    )
+    return TrainReport(model_dir, data_version, len(seen), len(held_out), dict(trained.history[-1]))
 
 
 def code_version() -> str:

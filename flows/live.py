@@ -49,9 +49,7 @@ def open_live(plant: Plant, model_dir: Path, settings: Settings) -> Iterator[Liv
             model_version=manifest.version,
             source=source,
             publisher=publisher,
-            intake=Intake(
-                plant, source, wiring.open_clock(), context_ticks=manifest.window_ticks
-            ),
+            intake=Intake(plant, source, wiring.open_clock(), context_ticks=manifest.window_ticks),
             windows=WindowEncoder(inference, plant, manifest, load_normaliser(model_dir)),
             scorer=Scorer(Calibration.load(model_dir), plant, manifest.version),
             alarms=AlarmEngine(plant),

@@ -25,6 +25,6 @@ def newest_model(settings: Settings, plant: Plant) -> Path:
     if not versions:
         raise InputError(
             f"a model of {plant.prefix!r} must exist to watch the plant, and "
-            f"{settings.models_dir / plant.prefix} holds none; run `fusion ingest` and `fusion train`"
+            f"{settings.models_dir / plant.prefix} holds none; `fusion ingest`, then `fusion train`"
         )
     return versions[-1]

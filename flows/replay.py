@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from flows.replay_payloads import sent_ns
 from fusion.errors import InputError
-from fusion.plant import NANOSECONDS, Plant
+from fusion.plant import NANOSECONDS, Plant, StreamSender
 from fusion.ports import Clock, Publisher
 from fusion.schema import Message, Payload
-from fusion.plant import StreamSender
 
 MAX_BATCH_MESSAGES = 512
 MAX_BATCH_BYTES = 4 * 1024 * 1024

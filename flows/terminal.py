@@ -94,7 +94,11 @@ class LiveTable:
         return Group(self._status(counts), alarm_table(states), *self._log)
 
     def _status(self, counts: Counts) -> Text:
-        at = "no tick scored yet" if self._t_end_ns is None else f"plant time {_clock(self._t_end_ns)}"
+        at = (
+            "no tick scored yet"
+            if self._t_end_ns is None
+            else f"plant time {_clock(self._t_end_ns)}"
+        )
         return Text.assemble(
             (self._plant, "bold"),
             f"  {at}  ticks {self._num_scores}  surprise ",

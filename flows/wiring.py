@@ -31,7 +31,7 @@ def open_clock() -> Clock:
 
 
 def open_source(settings: Settings, topics: Sequence[str], group: str) -> Source:
-    """Return a reader of ``topics`` that starts where ``group`` has committed, else at the start."""
+    """Return a reader of ``topics`` that starts where ``group`` has committed, else at first."""
     if settings.broker == "kafka":
         return KafkaSource(_kafka(settings), topics=topics, group=group)
     return EmbeddedSource(_embedded(settings), topics=topics, group=group)
@@ -62,7 +62,7 @@ def open_inference(model_dir: Path) -> Inference:
 
 def prepare_topics(settings: Settings, plant: Plant) -> None:
     """Create the topics of ``plant`` that do not exist yet."""
-    partitions = {topic: settings.partitions for topic in plant.sense_topics}
+    partitions = dict.fromkeys(plant.sense_topics, settings.partitions)
     partitions |= {plant.topic(kind): 1 for kind in (*COMPACTED_KINDS, *SINGLE_KINDS)}
     compacted = {plant.topic(kind) for kind in COMPACTED_KINDS}
     if settings.broker == "kafka":

@@ -48,7 +48,9 @@ class Manifest(BaseModel):
     num_parameters: int
     num_train_ticks: int
     num_calibration_ticks: int
-    gauges: tuple[dict[str, float], ...] = Field(description="Every measurement of the training run")
+    gauges: tuple[dict[str, float], ...] = Field(
+        description="Every measurement of the training run"
+    )
 
     def require_fits(self, plant: Plant) -> None:
         """Return when this model may serve ``plant``.

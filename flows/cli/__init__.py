@@ -45,5 +45,3 @@ def main() -> None:
     except KeyboardInterrupt:
         CONSOLE.print("stopped; what was published stays, nothing is half written")
         sys.exit(130)
-
-

@@ -184,4 +184,3 @@ def acknowledge_alarm(
     """Say that you have seen an alarm. The live process answers with the next step."""
     command = acknowledge(load_plant(plant_file), Settings.load(), name=name, who=who)
     CONSOLE.print(f"asked to acknowledge {name} at revision {command.expected_revision}")
-

@@ -136,5 +136,3 @@ def metrics_table(metrics: dict[str, PointMetrics]) -> Table:
             str(metric.num_rows),
         )
     return table
-
-

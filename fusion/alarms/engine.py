@@ -1,4 +1,4 @@
-"""Alarms of one plant: which exist, what state each is in, what changed. Pure; time is event time."""
+"""Alarms of one plant: which exist, what state each is in, what changed. Time is event time."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ class AlarmEngine:
         state = self._states[command.name]
         if state.is_acknowledged or state.revision != command.expected_revision:
             return []
-        changed = state.model_copy(
-            update={"is_acknowledged": True, "revision": state.revision + 1}
-        )
+        changed = state.model_copy(update={"is_acknowledged": True, "revision": state.revision + 1})
         self._states[command.name] = changed
         return [
             AlarmEvent(

@@ -2,8 +2,9 @@
 
 ::
 
-    NORMAL ──on──▶ PENDING_ON ──on for on_delay──▶ ACTIVE ──off──▶ PENDING_OFF ──off for off_delay─▶ NORMAL
-                       └──────off──▶ NORMAL             ◀───on──────┘
+    NORMAL ──on──▶ PENDING_ON ──on for on_delay──▶ ACTIVE ──off──▶ PENDING_OFF
+    PENDING_ON ──not on──▶ NORMAL
+    PENDING_OFF ──on──▶ ACTIVE, ──not on for off_delay──▶ NORMAL
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Delays:
     off_ns: int
 
 
-def next_condition(
+def next_condition(  # noqa: PLR0911 one return for each arrow of the picture
     condition: Condition, since_ns: int, reading: Reading, delays: Delays
 ) -> Condition:
     """Return the condition after ``reading``; ``since_ns`` is when the present one began.

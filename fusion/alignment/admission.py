@@ -42,7 +42,9 @@ def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
     return envelope, payload
 
 
-def event_times_ns(batch: TelemetryBatch, stream: Stream) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def event_times_ns(
+    batch: TelemetryBatch, stream: Stream
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return the event time of every row, by the clock that the plant trusts for ``stream``."""
     return {
         "source": batch.t_source_R_ns,
@@ -96,11 +98,12 @@ def _require_fits(payload: Payload, stream: Stream) -> None:
         unknown = sorted(set(payload.tags) - {tag.name for tag in stream.tags})
         if unknown:
             raise _mismatch(stream, "carry tags of the plant file only", f"also {unknown}")
-    if isinstance(stream, AudioStream) and isinstance(payload, AudioChunk):
-        if payload.sample_rate_hz != stream.sample_rate_hz:
-            raise _mismatch(
-                stream, f"have {stream.sample_rate_hz} Hz", f"{payload.sample_rate_hz} Hz"
-            )
+    if (
+        isinstance(stream, AudioStream)
+        and isinstance(payload, AudioChunk)
+        and payload.sample_rate_hz != stream.sample_rate_hz
+    ):
+        raise _mismatch(stream, f"have {stream.sample_rate_hz} Hz", f"{payload.sample_rate_hz} Hz")
 
 
 def _mismatch(stream: Stream, must: str, came: str) -> RecordError:

@@ -137,7 +137,9 @@ class Aligner:
             if self._num_empty >= self._context_ticks:
                 # Silent for longer than a window: skip to what comes next.
                 first = self._first_tick()
-                self._next_tick = max(self._next_tick, limit if first is None else min(first, limit))
+                self._next_tick = max(
+                    self._next_tick, limit if first is None else min(first, limit)
+                )
                 if self._next_tick == limit:
                     break
             observation = self._observe(self._next_tick)

@@ -132,9 +132,7 @@ class PartitionLedger:
             "position": self.position,
             "read_up_to": self.read_up_to,
             "floors": self.floors(),
-            "settled": {
-                name: getattr(self._settled, name) for name in Counts.__dataclass_fields__
-            },
+            "settled": {name: getattr(self._settled, name) for name in Counts.__dataclass_fields__},
         }
 
 

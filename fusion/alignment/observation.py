@@ -47,6 +47,3 @@ def tick_of(t_ns: int, plant: Plant) -> int:
 def tick_end_ns(tick: int, plant: Plant) -> int:
     """Return the end (exclusive) of ``tick`` in nanoseconds UTC."""
     return (tick + 1) * plant.tick_ns
-
-
-

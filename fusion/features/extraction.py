@@ -1,4 +1,4 @@
-"""Observations to what the networks read; one function, live with one tick and in training with many.
+"""Observations to what the networks read; one function, live with one tick, in training with many.
 
 Shapes: N ticks, M streams, S slots, C measured tags, R readings of all streams, U set-points,
 F spectrogram frames, H x W pixels.
@@ -30,7 +30,7 @@ from fusion.features.layout import (
 from fusion.plant import Plant, TelemetryStream
 
 MAX_DEVIATIONS = 10.0
-"""Inputs are clipped here, in standard deviations, so that one broken sensor cannot blind the rest."""
+"""Inputs are clipped here, in standard deviations: one broken sensor must not blind the rest."""
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -140,7 +140,7 @@ def _raw(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the unscaled input and the readings of ticks in which ``stream`` is present."""
     if not observations:
-        empty = (stream.input_shape if stream.modality != "telemetry" else stream.input_shape[1:])
+        empty = stream.input_shape if stream.modality != "telemetry" else stream.input_shape[1:]
         return np.zeros((0, *empty), np.float32), np.zeros((0, len(stream.readings)), np.float32)
     values = np.stack([o.senses[stream.name] for o in observations])
     if stream.modality == "telemetry":

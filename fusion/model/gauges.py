@@ -45,7 +45,9 @@ def _measure(model: Jepa, batch: Batch) -> dict[str, float]:
         "rankme": rankme(z_BTD.flatten(0, 1)),
         "std_min": z_BTD.flatten(0, 1).std(dim=0).min().item(),
         "std_mean": z_BTD.flatten(0, 1).std(dim=0).mean().item(),
-        "within_over_between": (within / z_BTD.mean(dim=1).var(dim=0).mean().clamp_min(1e-9)).item(),
+        "within_over_between": (
+            within / z_BTD.mean(dim=1).var(dim=0).mean().clamp_min(1e-9)
+        ).item(),
         "probe_r2": probe_r2(z_BTD, batch.readings_BLR[:, : config.window_ticks]),
     }
     gauges |= _skills(model, batch, z_BTD, "skill")
@@ -105,7 +107,9 @@ def _skills(
     for column, horizon in enumerate(model.config.scored_horizons):
         came, was = z_BTD[:, horizon:], z_BTD[:, :-horizon]
         error = ((predicted.z_BTHD[:, :-horizon, column] - came) ** 2).mean()
-        skills[f"{name}.h{horizon}"] = (1 - error / ((was - came) ** 2).mean().clamp_min(1e-9)).item()
+        skills[f"{name}.h{horizon}"] = (
+            1 - error / ((was - came) ** 2).mean().clamp_min(1e-9)
+        ).item()
     return skills
 
 

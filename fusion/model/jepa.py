@@ -82,7 +82,9 @@ class Jepa(nn.Module):
         presence = batch.presence_BLM.flatten(0, 1)
         tokens = self.encoder.tokens(flat)
         z_BLD = self.encoder.fuse(tokens, presence).view(batch_size, length, -1)
-        p_BLMP = self.encoder.stream_embeddings(tokens).view(batch_size, length, -1, config.stream_embedding)
+        p_BLMP = self.encoder.stream_embeddings(tokens).view(
+            batch_size, length, -1, config.stream_embedding
+        )
         z_target, p_target = self._targets(flat, presence, z_BLD, p_BLMP)
 
         kept_BLM = _drop_streams(batch.presence_BLM, generator)[:, :num_ticks]
@@ -93,7 +95,9 @@ class Jepa(nn.Module):
         target_BTH, is_valid_BTH = self._target_index(batch)
         is_there = _gather(batch.presence_BLM, target_BTH)
         terms = {
-            "predict_z": _mean((predicted.z_BTHD - _gather(z_target, target_BTH)) ** 2, is_valid_BTH),
+            "predict_z": _mean(
+                (predicted.z_BTHD - _gather(z_target, target_BTH)) ** 2, is_valid_BTH
+            ),
             "predict_p": _mean(
                 (predicted.p_BTHMP - _gather(p_target, target_BTH)) ** 2,
                 is_valid_BTH[..., None] * is_there,
@@ -120,8 +124,10 @@ class Jepa(nn.Module):
         """Return the state embedding without each stream in turn, [N, M, D]."""
         num_streams = presence.shape[1]
         states = [
-            self.encoder.fuse(tokens, presence * (1 - nn.functional.one_hot(
-                torch.tensor(m), num_streams).to(presence)))
+            self.encoder.fuse(
+                tokens,
+                presence * (1 - nn.functional.one_hot(torch.tensor(m), num_streams).to(presence)),
+            )
             for m in range(num_streams)
         ]
         return torch.stack(states, dim=1)
@@ -155,9 +161,7 @@ class Jepa(nn.Module):
 
     def _cross_terms(self, tokens: Tensor, batch: Batch, p_target: Tensor) -> dict[str, Tensor]:
         presence = batch.presence_BLM.flatten(0, 1)[::CROSS_SHARE]
-        cross_p, cross_readings = self.cross(
-            self.without_each(tokens[::CROSS_SHARE], presence)
-        )
+        cross_p, cross_readings = self.cross(self.without_each(tokens[::CROSS_SHARE], presence))
         wanted = p_target.flatten(0, 1)[::CROSS_SHARE]
         readings = batch.readings_BLR.flatten(0, 1)[::CROSS_SHARE]
         # A stream can be told from the others only when it and one of them are there.

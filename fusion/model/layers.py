@@ -76,7 +76,10 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Return Linear, LayerNorm, GELU, Linear. Not BatchNorm: contexts without a stream would shift it."""
+    """Return Linear, LayerNorm, GELU, Linear.
+
+    Not BatchNorm: contexts that lack a stream would shift its statistics.
+    """
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, outputs)
     )
@@ -86,5 +89,3 @@ def over_last(module: nn.Module, values: Tensor) -> Tensor:
     """Return ``module`` applied to the last dimension, whatever lies before it."""
     flat = module(values.reshape(-1, values.shape[-1]))
     return flat.reshape(*values.shape[:-1], flat.shape[-1])
-
-

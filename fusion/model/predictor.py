@@ -36,10 +36,7 @@ class Predictor(nn.Module):
         self.from_setpoints = nn.Linear(layout.num_setpoints, width)
         self.position = nn.Parameter(torch.randn(config.window_ticks, width) * 0.02)
         self.blocks = nn.ModuleList(
-            [
-                Block(width, config.num_heads, is_causal=True)
-                for _ in range(config.predictor_layers)
-            ]
+            [Block(width, config.num_heads, is_causal=True) for _ in range(config.predictor_layers)]
         )
         self.horizon = mlp(2 * 8, width, width)
         self.plan = nn.Linear(2 * layout.num_setpoints, width)
@@ -99,9 +96,7 @@ class Readout(nn.Module):
             "horizon_code_HC", horizon_code(config.horizons_ticks), persistent=False
         )
 
-    def forward(
-        self, z_hat: Tensor, z_now: Tensor, readings_now: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, z_hat: Tensor, z_now: Tensor, readings_now: Tensor) -> tuple[Tensor, Tensor]:
         """Return readings [..., H, R] and tag quantiles [..., H, G, Q] in standard deviations.
 
         ``z_hat`` is [..., H, D], ``z_now`` [..., D], ``readings_now`` [..., R] with 0 for missing.
@@ -134,7 +129,7 @@ def tag_columns(layout: Layout) -> list[int]:
 
 
 def horizon_code(horizons_ticks: tuple[int, ...]) -> Float[Tensor, "H 16"]:
-    """Return sines and cosines of the horizons' logarithms (as positions in Vaswani et al. 2017)."""
+    """Return sines and cosines of the horizons' logarithms (Vaswani et al. 2017, 3.5)."""
     rates = torch.tensor([0.25 * 2**k for k in range(8)]) * math.pi
     angles = torch.log2(torch.tensor(horizons_ticks, dtype=torch.float32) + 1)[:, None] / 8 * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -20,7 +20,8 @@ def sigreg(
     """Return how far the embeddings are from a standard normal; about 1 when they are not.
 
     Epps-Pulley statistic of random projections (Balestriero & LeCun 2025, arXiv:2511.08544): for a
-    unit direction a, ``N * integral_{-3}^{3} |mean_n exp(i t a.z_n) - exp(-t^2/2)|^2 exp(-t^2/2) dt``.
+    unit direction a,
+    ``N * integral_{-3}^{3} |mean_n exp(i t a.z_n) - exp(-t^2/2)|^2 exp(-t^2/2) dt``.
     The integrand is even, so the trapezoid rule runs over [0, 3] and counts twice. Taken per tick
     over the batch and averaged: along time a slow plant is not normal, and need not be.
 

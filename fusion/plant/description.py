@@ -1,7 +1,7 @@
 """The plant description: what a plant is, in one frozen tree of models.
 
-Words and levels are ISA-95's (IEC 62264-1). One file describes one monitored asset: everything whose
-behaviour the model learns together. Its JSON Schema is ``fusion plant schema``.
+Words and levels are ISA-95's (IEC 62264-1). One file describes one monitored asset: everything
+whose behaviour the model learns together. Its JSON Schema is ``fusion plant schema``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Tag(_Described):
     range: tuple[float, float] = Field(description="What the instrument can report, in the unit.")
     setpoint: bool = Field(
         default=False,
-        description="True for what operators set. Conditions predictions, never enters the encoder.",
+        description="True for what operators set. Conditions predictions, is never encoded.",
     )
     limits: Limits | None = None
     description: str = ""
@@ -90,7 +90,7 @@ class _StreamDescription(_Described):
         default=2.0,
         gt=0,
         le=86_400,
-        description="After this long without data the stream is absent, not held at its last value.",
+        description="After this long without data the stream is absent, not held.",
     )
 
 

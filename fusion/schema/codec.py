@@ -206,9 +206,7 @@ def _undecodable(must: str, came: object) -> RecordError:
     return RecordError(DeadLetterReason.UNDECODABLE, f"{must}, but: {came}; send it again whole")
 
 
-def _column(
-    content: dict[str, Any], name: str, dtype: str, shape: tuple[int, ...]
-) -> NDArray[Any]:
+def _column(content: dict[str, Any], name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     data: bytes = content[name]
     expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if len(data) != expected:

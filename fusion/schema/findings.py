@@ -27,7 +27,9 @@ class TagForecast(_Said):
     high: tuple[float, ...] = Field(description="95 % quantile at each horizon")
     limit: float | None = Field(default=None, description="The limit nearest to being crossed.")
     limit_side: Literal["low", "high"] | None = None
-    p_cross: float = Field(default=0.0, description="P(beyond the limit at the last horizon or before)")
+    p_cross: float = Field(
+        default=0.0, description="P(beyond the limit at the last horizon or before)"
+    )
     t_cross_s: tuple[float | None, float | None, float | None] = Field(
         default=(None, None, None),
         description="Time to the limit: early (10 %), median, late (90 %); None = not foreseen.",

@@ -59,9 +59,7 @@ class Calibration:
         """Return ``-log10 P`` of a member's vector; None for a member that was never calibrated."""
         if key not in self.whiteners:
             return None
-        return self.tails[key].rarity(
-            log_distance(vector, self.means[key], self.whiteners[key])
-        )
+        return self.tails[key].rarity(log_distance(vector, self.means[key], self.whiteners[key]))
 
     def save(self, folder: Path) -> None:
         """Write the calibration into a model's folder."""

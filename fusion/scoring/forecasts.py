@@ -42,7 +42,7 @@ def forecast_tags(
     return tuple(forecasts)
 
 
-def _forecast(
+def _forecast(  # noqa: PLR0917 the three paths of one fan
     tag: Tag,
     now: float,
     horizons_s: tuple[float, ...],
@@ -78,7 +78,7 @@ def _forecast(
     )
 
 
-def _chance(
+def _chance(  # noqa: PLR0917 the three paths of one fan
     now: float,
     limit: float,
     side: str,

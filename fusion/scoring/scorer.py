@@ -77,9 +77,9 @@ class Scorer:
         """Return the readings farthest from what was expected of them, worst first."""
         calibration = self._calibration
         last = len(window.z_TD) - 1
-        column, horizon = [
-            (c, h) for c, h in enumerate(calibration.horizons_ticks) if h <= last
-        ][-1]
+        column, horizon = [(c, h) for c, h in enumerate(calibration.horizons_ticks) if h <= last][
+            -1
+        ]
         actual_R = window.readings_TR[last].astype(np.float64)
         expected_R = window.readings_hat_THR[last - horizon, column].astype(np.float64)
         deviation_R = np.nan_to_num((actual_R - expected_R) / calibration.residual_std_R)
@@ -188,6 +188,6 @@ def _tag_value(
     scaled = float(window.readings_TR[-1, index])
     if np.isnan(scaled):
         return None
-    return scaled * float(calibration.reading_std_R[index]) + float(calibration.reading_mean_R[index])
-
-
+    return scaled * float(calibration.reading_std_R[index]) + float(
+        calibration.reading_mean_R[index]
+    )

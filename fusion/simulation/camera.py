@@ -47,7 +47,9 @@ class Camera:
             state = dict(zip(COLUMNS, steps_KC[step].tolist(), strict=True))
             time_s = block * BLOCK_S + step * STEP_S
             t_capture_ns = self._scenario.t_start_ns + round(time_s * NANOSECONDS)
-            frames.append(VideoFrame(self._stream.name, t_capture_ns, self._frame(state, time_s, rng)))
+            frames.append(
+                VideoFrame(self._stream.name, t_capture_ns, self._frame(state, time_s, rng))
+            )
         return frames
 
     def _frame(
@@ -135,7 +137,10 @@ def _draw_heat(draw: ImageDraw.ImageDraw, share: float) -> None:
 def _draw_motor(draw: ImageDraw.ImageDraw, temperature_c: float) -> None:
     warm = min(1.0, max(0.0, (temperature_c - 35) / 50))
     draw.rounded_rectangle(
-        (18, 66, 42, 72), 2, fill=(round(110 + 130 * warm), 112, round(118 - 60 * warm)), outline=FRAME
+        (18, 66, 42, 72),
+        2,
+        fill=(round(110 + 130 * warm), 112, round(118 - 60 * warm)),
+        outline=FRAME,
     )
 
 
@@ -144,9 +149,7 @@ def _draw_coupling(draw: ImageDraw.ImageDraw, turns: float) -> None:
     draw.rectangle((48, y - 2, 64, y), fill=DARK)
     draw.ellipse((x - 6, y - 7, x + 6, y + 5), fill=(186, 190, 194), outline=FRAME)
     angle = 2 * math.pi * (turns % 1.0)
-    draw.line(
-        (x, y - 1, x + 6 * math.cos(angle), y - 1 + 6 * math.sin(angle)), fill=FRAME, width=2
-    )
+    draw.line((x, y - 1, x + 6 * math.cos(angle), y - 1 + 6 * math.sin(angle)), fill=FRAME, width=2)
 
 
 def _draw_valve(draw: ImageDraw.ImageDraw, opening: float) -> None:

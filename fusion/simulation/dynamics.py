@@ -139,8 +139,8 @@ class Rig:
         )
         heater_kw = min(physics.heater_max_kw, max(0.0, state.heat_integral + 1.6 * cold))
         useful_kw = heater_kw * (1 - 0.5 * severity.get("heater_fouling", 0.0))
-        carried_kw = WATER_KJ_PER_M3_K * flow_in * (
-            state.temperature - physics.inflow_temperature_c
+        carried_kw = (
+            WATER_KJ_PER_M3_K * flow_in * (state.temperature - physics.inflow_temperature_c)
         )
         lost_kw = physics.heat_loss_kw_per_k * (state.temperature - physics.ambient_c)
         heat_kj_per_k = WATER_KJ_PER_M3_K * physics.tank_area_m2 * state.level

@@ -47,7 +47,9 @@ INSTRUMENTS: dict[str, Instrument] = {
 }
 
 
-def true_values(steps_KC: NDArray[np.float64], scenario: Scenario) -> dict[str, NDArray[np.float64]]:
+def true_values(
+    steps_KC: NDArray[np.float64], scenario: Scenario
+) -> dict[str, NDArray[np.float64]]:
     """Return what each instrument would read without noise, in its unit, per step."""
     column = {name: steps_KC[:, index] for index, name in enumerate(COLUMNS)}
     ratio = column["speed"] / scenario.physics.nominal_speed_rpm

@@ -35,9 +35,7 @@ class Microphone:
         self._last_turns = 0.0
         self._last_passes = 0.0
 
-    def listen(
-        self, steps_KC: NDArray[np.float64], *, block: int, stream: str
-    ) -> list[AudioChunk]:
+    def listen(self, steps_KC: NDArray[np.float64], *, block: int, stream: str) -> list[AudioChunk]:
         """Return the sound of one block as chunks of one second, 16 bit."""
         rng = np.random.default_rng([self._scenario.seed, 3, block])
         sound_N = self._machine(steps_KC, rng) + self._hall(rng)

@@ -118,7 +118,7 @@ def normal_scenario(*, duration_s: float, seed: int, after_s: float = 0.0) -> Sc
 def fault_campaign(
     *, seed: int, after_s: float = 0.0, fault_s: float = 120.0, gap_s: float = 120.0
 ) -> Scenario:
-    """Return a run with every fault once, in an order drawn from ``seed``, each followed by a gap."""
+    """Return a run with every fault once, in an order drawn from ``seed``, with gaps between."""
     order = np.random.default_rng([seed, 77]).permutation(list(FAULTS)).tolist()
     faults = tuple(
         FaultInterval(name, gap_s + index * (fault_s + gap_s), (index + 1) * (fault_s + gap_s))

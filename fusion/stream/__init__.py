@@ -1,0 +1,1 @@
+"""The live chain: records to alarms, every record accounted for."""

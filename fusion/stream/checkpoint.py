@@ -31,7 +31,7 @@ class Checkpoint(BaseModel):
 
 
 def newest_checkpoint(records: Iterable[Record], plant: Plant) -> Checkpoint | None:
-    """Return the last checkpoint of ``plant`` among ``records`` of its topic, None if there is none.
+    """Return the last checkpoint of ``plant`` among ``records`` of its topic, None without one.
 
     A checkpoint of a plant description that has changed since is not used: the live process then
     starts at the committed offsets with fresh statistics.

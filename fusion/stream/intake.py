@@ -32,9 +32,7 @@ class Taken:
 class Intake:
     """Decodes, aligns and accounts for what a source gives."""
 
-    def __init__(
-        self, plant: Plant, source: Source, clock: Clock, *, context_ticks: int
-    ) -> None:
+    def __init__(self, plant: Plant, source: Source, clock: Clock, *, context_ticks: int) -> None:
         self._plant = plant
         self._source = source
         self._clock = clock
@@ -106,9 +104,7 @@ class Intake:
         if not is_quiet and not self._idle_watch.idle(newest_ns, now_ns=now_ns, is_caught_up=True):
             return
         self._aligner.tell_idle(
-            self._idle_watch.idle(
-                newest_ns, now_ns=now_ns, is_caught_up=is_caught_up(self._source)
-            )
+            self._idle_watch.idle(newest_ns, now_ns=now_ns, is_caught_up=is_caught_up(self._source))
         )
 
 

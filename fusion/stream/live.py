@@ -66,13 +66,13 @@ class Live:
         """Take what one poll brought through the whole chain, and say it durably."""
         step, outbox = Step(taken.num_records), Outbox(self.plant)
         outbox.dead_letters(taken.dead_letters)
-        for command in taken.commands:                     # operator -> alarms
+        for command in taken.commands:  # operator -> alarms
             self._raise_events(self.alarms.command(command), step, outbox)
-        for observation in taken.observations:             # records -> aligned ticks
-            window = self.windows.push(observation)        # -> embeddings of the last T ticks
+        for observation in taken.observations:  # records -> aligned ticks
+            window = self.windows.push(observation)  # -> embeddings of the last T ticks
             if window is None or window.tick <= self.delivered_tick:
-                continue                                   # (rebuilding the window of a restart)
-            score = self.scorer.update(window)             # -> surprise and forecasts, explained
+                continue  # (rebuilding the window of a restart)
+            score = self.scorer.update(window)  # -> surprise and forecasts, explained
             outbox.score(score)
             step.scores.append(score)
             self._raise_events(self.alarms.update(score), step, outbox)  # -> alarms, after delays

@@ -83,9 +83,7 @@ class WindowEncoder:
         self._ticks.append(tick)
         if len(self._ticks) < (self._ticks.maxlen or 0):
             return None
-        window = {
-            name: np.stack([each.rows[name] for each in self._ticks]) for name in tick.rows
-        }
+        window = {name: np.stack([each.rows[name] for each in self._ticks]) for name in tick.rows}
         predicted = self._inference.infer(
             "predictor",
             {

@@ -1,4 +1,4 @@
-"""A trained model as a folder: networks, normaliser, golden windows, manifest; complete or not there.
+"""A trained model as a folder: networks, normaliser, golden windows, manifest; whole or not there.
 
 The folder is written beside its place, synced to disk, and renamed: nobody ever sees half of it.
 """
@@ -120,7 +120,9 @@ def load_normaliser(model_dir: Path) -> Normaliser:
     return Normaliser(load_file(path))
 
 
-def load_golden(model_dir: Path, network: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def load_golden(
+    model_dir: Path, network: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the golden inputs and outputs of ``network``."""
     arrays = load_file(model_dir / GOLDEN_FILE)
     inputs, outputs = f"{network}.in.", f"{network}.out."

@@ -47,7 +47,7 @@ def telemetry_recipe() -> Recipe:
 
 
 def quick_recipe() -> Recipe:
-    """Return a recipe for trying a chain out in seconds; its model is not good for anything else."""
+    """Return a recipe for trying a chain out in seconds; its model is good for nothing else."""
     return Recipe(
         name="quick",
         model=ModelConfig(width=32, window_ticks=8, horizons_ticks=(1, 4, 16)),

@@ -63,5 +63,3 @@ class Windows:
     def evenly(self, count: int) -> NDArray[np.int64]:
         """Return ``count`` window numbers spread over all of them (fewer if there are fewer)."""
         return np.unique(np.linspace(0, len(self) - 1, count).astype(np.int64))
-
-

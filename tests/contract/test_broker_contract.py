@@ -131,9 +131,7 @@ def test_messages_and_positions_are_one_transaction(broker: Broker, unique: str)
             commit={record.topic_partition: "not an offset"},  # type: ignore[dict-item]
         )
     assert broker.open_source([unique], unique).committed() == {}
-    publisher.publish(
-        [Message(f"{unique}-out", "k", b"whole")], commit={record.topic_partition: 1}
-    )
+    publisher.publish([Message(f"{unique}-out", "k", b"whole")], commit={record.topic_partition: 1})
     out = list(read_to_end(broker.open_source([f"{unique}-out"])))
     assert [r.value for r in out] == [b"whole"]
     assert broker.open_source([unique], unique).committed() == {TopicPartition(unique, 0): 1}

@@ -52,6 +52,6 @@ def test_the_flow_copies_a_replayed_recording_once(settings: Settings) -> None:
     ("error", "expected"),
     [(LakeUnavailableError("busy"), True), (InputError("wrong"), False), (OSError("odd"), False)],
 )
-def test_only_what_can_pass_is_tried_again(error: Exception, expected: bool) -> None:  # noqa: FBT001
+def test_only_what_can_pass_is_tried_again(error: Exception, expected: bool) -> None:
     state: State[object] = Failed(data=error)
     assert is_retriable(None, None, state) is expected  # pyright: ignore[reportArgumentType]

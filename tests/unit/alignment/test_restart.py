@@ -35,7 +35,9 @@ streams:
     modality: telemetry
     rate_hz: 4
     max_age_s: 1.2
-    tags: [{name: level, unit: m, range: [0, 1]}, {name: goal, unit: m, range: [0, 1], setpoint: true}]
+    tags:
+      - {name: level, unit: m, range: [0, 1]}
+      - {name: goal, unit: m, range: [0, 1], setpoint: true}
   - {name: ear, modality: audio, sample_rate_hz: 4000, max_age_s: 1}
   - {name: eye, modality: video, rate_hz: 2, width_px: 16, height_px: 16, max_age_s: 1}
 """,
@@ -126,8 +128,10 @@ def push(aligner: Aligner, record: Record) -> list[Observation]:
 
 
 def interleave(partitions: list[Log], choices: list[int], start: dict[str, int]) -> list[Record]:
-    at = {index: start.get(log.records[0].topic, 0) if log.records else 0
-          for index, log in enumerate(partitions)}
+    at = {
+        index: start.get(log.records[0].topic, 0) if log.records else 0
+        for index, log in enumerate(partitions)
+    }
     order: list[Record] = []
     turn = 0
     while any(at[i] < len(log.records) for i, log in enumerate(partitions)):

@@ -12,8 +12,16 @@ prefix: pair
 address: {enterprise: e, site: s, area: a, line: l, cell: c, asset: x}
 allowed_lateness_s: 1
 streams:
-  - {name: left, modality: telemetry, rate_hz: 1, max_age_s: 2, tags: [{name: l, unit: m, range: [0, 1]}]}
-  - {name: right, modality: telemetry, rate_hz: 1, max_age_s: 2, tags: [{name: r, unit: m, range: [0, 1]}]}
+  - name: left
+    modality: telemetry
+    rate_hz: 1
+    max_age_s: 2
+    tags: [{name: l, unit: m, range: [0, 1]}]
+  - name: right
+    modality: telemetry
+    rate_hz: 1
+    max_age_s: 2
+    tags: [{name: r, unit: m, range: [0, 1]}]
 """
 
 
