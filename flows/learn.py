@@ -121,9 +121,12 @@ def _package(
             num_calibration_ticks=len(held_out),
         )
         with contextlib.closing(wiring.open_inference(folder)) as inference:
-            encoder = WindowEncoder(inference, plant, manifest, trained.normaliser)
-            windows = list(encoder.run_many(held_out))
-        fit_calibration(windows, plant, manifest, trained.normaliser).save(folder)
+            learned, unseen = (
+                WindowEncoder(inference, plant, manifest, trained.normaliser).run_many(part)
+                for part in (seen, held_out)
+            )
+            calibration = fit_calibration(learned, unseen, plant, manifest, trained.normaliser)
+        calibration.save(folder)
     return TrainReport(model_dir, data_version, len(seen), len(held_out), dict(trained.history[-1]))
 
 

@@ -21,8 +21,13 @@ from fusion.training.package import load_normaliser
 
 
 @contextlib.contextmanager
-def open_live(plant: Plant, model_dir: Path, settings: Settings) -> Iterator[Live]:
+def open_live(
+    plant: Plant, model_dir: Path, settings: Settings, *, skip_backlog: bool = False
+) -> Iterator[Live]:
     """Yield the live chain of ``plant``, resumed from its last checkpoint.
+
+    With ``skip_backlog`` the very first start begins at the broker's newest record; every later
+    one goes on where the last one stopped, so that nothing in between is left out.
 
     The publisher is opened first: it shuts out a former process of the same plant, so that nothing
     can be written any more between reading the checkpoint and going on from it.
@@ -56,6 +61,8 @@ def open_live(plant: Plant, model_dir: Path, settings: Settings) -> Iterator[Liv
         )
         if checkpoint is not None:
             live.resume(checkpoint)
+        elif skip_backlog and not source.committed():
+            source.seek(source.end_offsets())
         yield live
 
 

@@ -140,6 +140,10 @@ def live(
     until_caught_up: Annotated[
         bool, typer.Option("--until-caught-up", help="End when every record is read.")
     ] = False,
+    skip_backlog: Annotated[
+        bool,
+        typer.Option("--skip-backlog", help="On the very first start, begin with what is new."),
+    ] = False,
 ) -> None:
     """Watch the plant: score every tick, raise alarms, show them as a live table.
 
@@ -151,7 +155,7 @@ def live(
     model_dir = model or newest_model(settings, plant)
     with (
         stop_on_signals() as should_stop,
-        open_live(plant, model_dir, settings) as chain,
+        open_live(plant, model_dir, settings, skip_backlog=skip_backlog) as chain,
         LiveTable(plant.prefix) as table,
     ):
         may_end = (lambda: True) if until_caught_up else None

@@ -40,6 +40,7 @@ class DemoRun:
     test_start_ns: int
     counts: dict[str, Counts]
     seeds: dict[str, int]
+    read_by_offsets: dict[str, int] = field(default_factory=dict[str, int])
     duration_s: dict[str, float] = field(default_factory=dict[str, float])
 
 
@@ -74,7 +75,7 @@ def report_inputs(run: DemoRun) -> ReportInputs:
         moments=moments(events, lake, plant, run.faults),
         gauges=manifest.gauges,
         counts=run.counts,
-        read_by_offsets=_read_by_offsets(run),
+        read_by_offsets=run.read_by_offsets,
         seeds=run.seeds,
         machine=_machine(),
         duration_s=run.duration_s,
@@ -203,16 +204,6 @@ def _tag_series(ticks: Sequence[Observation], plant: Plant) -> dict[str, Any]:
     means_NG = tag_means(ticks, plant)
     times_N = np.array([tick_end_ns(o.tick, plant) for o in ticks], np.int64)
     return {tag.name: (times_N, means_NG[:, g]) for g, tag in enumerate(plant.measured)}
-
-
-def _read_by_offsets(run: DemoRun) -> dict[str, int]:
-    """Return how many records the embedded broker says that each partition holds."""
-    if run.place.settings.broker != "embedded":
-        return {}  # Kafka's offsets count transaction markers too.
-    source = wiring.open_source(run.place.settings, run.place.plant.sense_topics, "report")
-    ends = source.end_offsets()
-    source.close()
-    return {f"{part.topic}/{part.partition}": end for part, end in ends.items()}
 
 
 def _machine() -> dict[str, str]:

@@ -20,6 +20,7 @@ from flows.report import faults_from_truth, write_report
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, counts_table
 from fusion.alignment import Counts
+from fusion.errors import FusionError
 from fusion.plant import NANOSECONDS
 from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
 
@@ -50,10 +51,7 @@ def run_rig_demo(
         model_dir = Path(run_training(str(place.plant_file), "rig", seed, steps, place.settings))
     with story.step("live: faults are injected, alarms are raised"):
         place.truth_file.write_text(json.dumps(truth(campaign), indent=2), encoding="utf-8")
-        plant_runs = _start_plant(place, seed + 1, after_s)
-        counts = watch(place, model_dir, is_plant_done=lambda: plant_runs.poll() is not None)
-        if plant_runs.wait() != 0:
-            raise RuntimeError("the simulated plant ended with an error; its message is above")
+        counts = watch(place, model_dir, start_plant=lambda: _start_plant(place, seed + 1, after_s))
     with story.step("ingest (Prefect): what was watched → lake"):
         ingest(place)
     with story.step("report"):
@@ -81,21 +79,46 @@ def ingest(place: DemoPlace) -> None:
 
 
 def watch(
-    place: DemoPlace, model_dir: Path, *, is_plant_done: Callable[[], bool]
+    place: DemoPlace,
+    model_dir: Path,
+    *,
+    start_plant: Callable[[], subprocess.Popen[bytes]] | None = None,
 ) -> dict[str, Counts]:
-    """Run the live process until the plant is done and every record is read."""
+    """Run the live process until every record is read, and return what became of each.
+
+    ``start_plant`` is called once the process watches: it sees what the plant sends from then on.
+    """
     with (
         stop_on_signals() as should_stop,
-        open_live(place.plant, model_dir, place.settings) as live,
+        open_live(
+            place.plant, model_dir, place.settings, skip_backlog=start_plant is not None
+        ) as live,
         LiveTable(place.plant.prefix) as table,
     ):
-        for step in run_live(live, should_stop=should_stop, may_end=is_plant_done):
+        plant_runs = None if start_plant is None else start_plant()
+        for step in run_live(
+            live,
+            should_stop=should_stop,
+            may_end=lambda: plant_runs is None or plant_runs.poll() is not None,
+        ):
             table.show(step, live)
         counts = live.intake.counts()
     CONSOLE.print(counts_table(counts))
+    if plant_runs is not None:
+        _end_plant(plant_runs, is_stopped=should_stop())
     if should_stop():
         raise KeyboardInterrupt
     return {f"{part.topic}/{part.partition}": each for part, each in counts.items()}
+
+
+def _end_plant(plant_runs: subprocess.Popen[bytes], *, is_stopped: bool) -> None:
+    if is_stopped:
+        plant_runs.terminate()
+    if plant_runs.wait() != 0 and not is_stopped:
+        raise FusionError(
+            f"the simulated plant must run to its end, but its process ended with exit status "
+            f"{plant_runs.returncode}; run `fusion simulate` by hand to see why"
+        )
 
 
 def _start_plant(place: DemoPlace, seed: int, after_s: float) -> subprocess.Popen[bytes]:

@@ -41,7 +41,7 @@ def run_side_by_side_demo(
     with story.step("replay the abnormal recordings → broker"):
         publish(abnormal.payloads(), place.plant, None, place.settings, source="replay")
     with story.step("live: scores, alarms"):
-        counts = watch(place, Path(made), is_plant_done=lambda: True)
+        counts = watch(place, Path(made))
         ingest(place)
     with story.step("report"):
         assert abnormal.plan.start is not None, "the plan names its start"

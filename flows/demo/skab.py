@@ -50,7 +50,7 @@ def run_skab_demo(
     with story.step("replay every labelled experiment → broker"):
         publish(tested.payloads(), watched.plant, None, watched.settings, source="replay")
     with story.step("live: scores, alarms"):
-        counts = watch(watched, Path(made), is_plant_done=lambda: True)
+        counts = watch(watched, Path(made))
     with story.step("official metrics"):
         metrics = official_metrics(watched, tested)
         CONSOLE.print(metrics_table(metrics))

@@ -32,7 +32,7 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _horizons_ascend(self) -> Self:
         horizons = self.horizons_ticks
-        if list(horizons) != sorted(set(horizons)) or horizons[0] < 1:
+        if not horizons or list(horizons) != sorted(set(horizons)) or horizons[0] < 1:
             raise ValueError(f"horizons_ticks must ascend from at least 1, got {horizons}")
         if horizons[0] >= self.window_ticks:
             raise ValueError(

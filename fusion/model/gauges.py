@@ -71,7 +71,12 @@ def _measure(model: Jepa, batch: Batch) -> dict[str, float]:
 
 
 def rankme(embeddings_ND: Tensor) -> float:
-    """Return the effective rank (Garrido et al. 2023, RankMe, equation 1) of centred embeddings."""
+    """Return the effective rank (Garrido et al. 2023, RankMe, equation 1) of centred embeddings.
+
+    Embeddings that are not finite say nothing: 0.
+    """
+    if not torch.isfinite(embeddings_ND).all():
+        return 0.0
     values = torch.linalg.svdvals(embeddings_ND - embeddings_ND.mean(dim=0))
     shares = values / values.sum().clamp_min(1e-12) + 1e-7
     return torch.exp(-(shares * shares.log()).sum()).item()

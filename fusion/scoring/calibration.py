@@ -1,15 +1,16 @@
-"""What normal looks like, learned from a run without faults that the model was not trained on.
+"""What normal looks like, learned from a run without faults.
 
-The older half fits means and covariances, the newer half the tails and the threshold: a distance
-looks smaller on the data that shaped it.
+The ticks that the model was trained on fit means and covariances; ticks that it never saw fit the
+tails, the threshold and the forecasts' bands: a distance looks smaller on the data that shaped it.
 
-Shapes: N windows, V size of a member's vector, G tags, H horizons, Q quantiles.
+Shapes: N windows, V size of a member's vector, R readings, G tags, H horizons, Q quantiles.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from fusion.scoring.tails import Budget, Tail, fit_tail, threshold_for_budget
 ARRAYS_FILE = "calibration.safetensors"
 SCALARS_FILE = "calibration.json"
 MIN_WINDOWS = 60
+MAX_DISTANCE = 3.0
+"""Per dimension, in standard deviations: more than this does not count in running averages."""
 SHRINK = 0.1
 """Weight of the diagonal in the covariance: correlated ticks are fewer than they look."""
 DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
@@ -60,6 +63,10 @@ class Calibration:
         if key not in self.whiteners:
             return None
         return self.tails[key].rarity(log_distance(vector, self.means[key], self.whiteners[key]))
+
+    def limit(self, key: str, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``vector``, shortened if it lies very far out."""
+        return limited(vector, self.means.get(key), self.whiteners.get(key))
 
     def save(self, folder: Path) -> None:
         """Write the calibration into a model's folder."""
@@ -117,6 +124,18 @@ class Calibration:
         )
 
 
+def limited(
+    vector_V: NDArray[np.float64],
+    mean_V: NDArray[np.float64] | None,
+    whitener_VV: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Return the vector moved towards the mean until its distance is at most ``MAX_DISTANCE``."""
+    if mean_V is None or whitener_VV is None:
+        return vector_V
+    distance = math.exp(log_distance(vector_V, mean_V, whitener_VV))
+    return mean_V + (vector_V - mean_V) * min(1.0, MAX_DISTANCE / distance)
+
+
 def log_distance(
     vector_V: NDArray[np.float64], mean_V: NDArray[np.float64], whitener_VV: NDArray[np.float64]
 ) -> float:
@@ -126,50 +145,48 @@ def log_distance(
 
 
 def fit_calibration(
-    windows: Sequence[WindowOutputs], plant: Plant, manifest: Manifest, normaliser: Normaliser
+    learned: Iterable[WindowOutputs],
+    unseen: Iterable[WindowOutputs],
+    plant: Plant,
+    manifest: Manifest,
+    normaliser: Normaliser,
 ) -> Calibration:
-    """Return the calibration of a model on consecutive windows of a normal run.
+    """Return the calibration of a model, from windows that it learned from and ones it never saw.
+
+    Both are read once, in order, and not kept.
 
     Raises:
-        RecipeError: The run is too short to say what is normal.
+        RecipeError: A part is too short to say what is normal.
     """
-    if len(windows) < MIN_WINDOWS:
-        raise RecipeError(
-            f"calibration needs at least {MIN_WINDOWS} windows of normal running, got "
-            f"{len(windows)}; record longer, or hold out a larger part in the recipe"
-        )
     layout = Layout.model_validate(manifest.layout)
     horizons = manifest.horizons_ticks
-    vectors = _vectors(windows, layout, horizons)
-    half = len(windows) // 2
-    means: dict[str, NDArray[np.float64]] = {}
-    whiteners: dict[str, NDArray[np.float64]] = {}
-    tails: dict[str, Tail] = {}
-    rarities: dict[str, NDArray[np.float64]] = {}
-    for key, (at_N, vectors_NV) in vectors.items():
-        older, newer = vectors_NV[at_N < half], vectors_NV[at_N >= half]
-        if min(len(older), len(newer)) < MIN_WINDOWS // 3:
-            continue  # A stream that is hardly ever there cannot be judged.
-        means[key], whiteners[key] = older.mean(axis=0), whitener(older)
-        distances = np.array([log_distance(v, means[key], whiteners[key]) for v in newer])
-        tails[key] = fit_tail(distances)
-        rarities[key] = np.zeros(len(windows) - half)
-        rarities[key][at_N[at_N >= half] - half] = [tails[key].rarity(d) for d in distances]
+    means, whiteners = _fit_distances(learned, layout, horizons)
+    seen = _Seen(layout, horizons, means, whiteners)
+    for window in unseen:
+        seen.add(window)
+    if len(seen.ticks) < MIN_WINDOWS or not means:
+        raise RecipeError(
+            f"calibration needs at least {MIN_WINDOWS} windows of normal running that training did "
+            f"not see, got {len(seen.ticks)}; record longer, or hold out a larger part"
+        )
+    distances = {key: np.array(values) for key, values in seen.distances.items()}
+    tails = {
+        key: fit_tail(values[np.isfinite(values)])
+        for key, values in distances.items()
+        if np.isfinite(values).sum() >= MIN_WINDOWS // 3
+    }
+    rarities = {
+        key: np.array([tail.rarity(d) if np.isfinite(d) else 0.0 for d in distances[key]])
+        for key, tail in tails.items()
+    }
     budget = _budget(list(rarities.values()), plant)
-    minutes = budget.num_ticks * plant.tick_s / 60
-    caveat = (
-        f"The budget of {plant.scoring.false_alarms_per_day:g} false alarms a day is extrapolated "
-        f"from {minutes:.0f} min of normal running; a longer run would settle it."
-        if budget.is_extrapolated
-        else ""
-    )
     mean_R, std_R = normaliser.reading_scale(layout)
     return Calibration(
         layout=layout,
         horizons_ticks=horizons,
         tick_s=plant.tick_s,
-        means=means,
-        whiteners=whiteners,
+        means={key: means[key] for key in tails},
+        whiteners={key: whiteners[key] for key in tails},
         tails=tails,
         threshold=budget.threshold,
         stream_thresholds={
@@ -177,11 +194,105 @@ def fit_calibration(
             for stream in layout.streams
             if (alone := [r for key, r in rarities.items() if is_alone(key, stream.name)])
         },
-        caveat=caveat,
+        caveat=_caveat(budget, plant),
         reading_mean_R=mean_R.astype(np.float64),
         reading_std_R=std_R.astype(np.float64),
-        residual_std_R=_residual_std(windows, horizons),
-        widen_HG=_widening(windows, layout, horizons),
+        residual_std_R=seen.residual_std(),
+        widen_HG=seen.widening(),
+    )
+
+
+class _Seen:
+    """What is kept of the unseen windows: distances, residuals, forecasts and what came."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        horizons: tuple[int, ...],
+        means: dict[str, NDArray[np.float64]],
+        whiteners: dict[str, NDArray[np.float64]],
+    ) -> None:
+        self._layout, self._horizons = layout, horizons
+        self._means, self._whiteners = means, whiteners
+        self._running = RunningDeviations(means)
+        self._tags = tag_columns(layout)
+        self.ticks: list[int] = []
+        self.distances: dict[str, list[float]] = {}
+        self._residuals: list[NDArray[np.float32]] = []
+        self._forecasts: list[NDArray[np.float32]] = []
+        self._came: list[NDArray[np.float32]] = []
+
+    def add(self, window: WindowOutputs) -> None:
+        """Measure one window; a member that it lacks has the distance NaN."""
+        index, last = len(self.ticks), len(window.z_TD) - 1
+        self.ticks.append(window.tick)
+        for deviation in deviations(window, self._layout, self._horizons):
+            for key, vector in self._running.update(deviation, self._limit):
+                if key in self._means:
+                    series = self.distances.setdefault(key, [])
+                    series += [np.nan] * (index - len(series))
+                    distance = log_distance(vector, self._means[key], self._whiteners[key])
+                    series.append(distance)
+        for series in self.distances.values():
+            series += [np.nan] * (index + 1 - len(series))
+        column, horizon = [(c, h) for c, h in enumerate(self._horizons) if h <= last][-1]
+        expected = window.readings_hat_THR[last - horizon, column]
+        self._residuals.append(window.readings_TR[last] - expected)
+        self._forecasts.append(window.forecast_HGQ.copy())
+        self._came.append(window.readings_TR[last, self._tags])
+
+    def _limit(self, key: str, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        return limited(vector, self._means.get(key), self._whiteners.get(key))
+
+    def residual_std(self) -> NDArray[np.float64]:
+        """Return the robust standard deviation of readings less expected readings, [R]."""
+        residuals_NR = np.nan_to_num(np.stack(self._residuals).astype(np.float64))
+        centred_NR = residuals_NR - np.median(residuals_NR, axis=0)
+        return np.maximum(1.4826 * np.median(np.abs(centred_NR), axis=0), 1e-2)
+
+    def widening(self) -> NDArray[np.float64]:
+        """Return how much each 5-95 % band must grow so that it held 90 % of what came, [H, G]."""
+        at = {tick: index for index, tick in enumerate(self.ticks)}
+        widen_HG = np.zeros((len(self._horizons), len(self._tags)))
+        for row, horizon in enumerate(self._horizons):
+            misses = [
+                np.maximum(said[row, :, 0] - came, came - said[row, :, 2])
+                for tick, said in zip(self.ticks, self._forecasts, strict=True)
+                if tick + horizon in at
+                for came in [self._came[at[tick + horizon]]]
+            ]
+            if misses and self._tags:
+                known = np.ma.masked_invalid(np.stack(misses)).filled(0.0)
+                widen_HG[row] = np.quantile(known, 0.9, axis=0)
+        return widen_HG
+
+
+def _fit_distances(
+    windows: Iterable[WindowOutputs], layout: Layout, horizons: tuple[int, ...]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Return mean and whitener of every accumulated member that is there often enough."""
+    running = RunningDeviations({})
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    for window in windows:
+        for deviation in deviations(window, layout, horizons):
+            for key, vector in running.update(deviation):
+                found.setdefault(key, []).append(vector.astype(np.float32))
+    means: dict[str, NDArray[np.float64]] = {}
+    whiteners: dict[str, NDArray[np.float64]] = {}
+    for key, vectors in found.items():
+        if len(vectors) >= MIN_WINDOWS // 3:
+            vectors_NV = np.stack(vectors).astype(np.float64)
+            means[key], whiteners[key] = vectors_NV.mean(axis=0), whitener(vectors_NV)
+    return means, whiteners
+
+
+def _caveat(budget: Budget, plant: Plant) -> str:
+    if not budget.is_extrapolated:
+        return ""
+    minutes = budget.num_ticks * plant.tick_s / 60
+    return (
+        f"The budget of {plant.scoring.false_alarms_per_day:g} false alarms a day is extrapolated "
+        f"from {minutes:.0f} min of normal running; a longer run would settle it."
     )
 
 
@@ -211,54 +322,6 @@ def whitener(vectors_NV: NDArray[np.float64]) -> NDArray[np.float64]:
     shrunk[np.diag_indices_from(shrunk)] = diagonal
     values, axes = np.linalg.eigh(shrunk)
     return (axes / np.sqrt(np.maximum(values, 1e-9 * values.max()))).T
-
-
-def _vectors(
-    windows: Sequence[WindowOutputs], layout: Layout, horizons: tuple[int, ...]
-) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Return for each accumulated member the windows that had it and its vectors."""
-    running = RunningDeviations()
-    found: dict[str, tuple[list[int], list[NDArray[np.float64]]]] = {}
-    for index, window in enumerate(windows):
-        for deviation in deviations(window, layout, horizons):
-            for key, vector in running.update(deviation):
-                at, vectors = found.setdefault(key, ([], []))
-                at.append(index)
-                vectors.append(vector)
-    return {key: (np.array(at), np.stack(vectors)) for key, (at, vectors) in found.items()}
-
-
-def _residual_std(
-    windows: Sequence[WindowOutputs], horizons: tuple[int, ...]
-) -> NDArray[np.float64]:
-    last = len(windows[0].z_TD) - 1
-    column, horizon = [(c, h) for c, h in enumerate(horizons) if h <= last][-1]
-    residuals_NR = np.stack(
-        [w.readings_TR[last] - w.readings_hat_THR[last - horizon, column] for w in windows]
-    )
-    filled = np.nan_to_num(residuals_NR.astype(np.float64))
-    spread = 1.4826 * np.median(np.abs(filled - np.median(filled, axis=0)), axis=0)
-    return np.maximum(spread, 1e-2)
-
-
-def _widening(
-    windows: Sequence[WindowOutputs], layout: Layout, horizons: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Return how much the 5-95 % band must grow so that it held 90 % of what came."""
-    tags = tag_columns(layout)
-    by_tick = {window.tick: window for window in windows}
-    widen_HG = np.zeros((len(horizons), len(tags)))
-    for row, horizon in enumerate(horizons):
-        misses = [
-            np.maximum(w.forecast_HGQ[row, :, 0] - came, came - w.forecast_HGQ[row, :, 2])
-            for w in windows
-            if w.tick + horizon in by_tick
-            for came in [by_tick[w.tick + horizon].readings_TR[-1, tags]]
-        ]
-        if misses and tags:
-            with np.errstate(all="ignore"):
-                widen_HG[row] = np.nan_to_num(np.nanquantile(np.stack(misses), 0.9, axis=0))
-    return widen_HG
 
 
 def tag_columns(layout: Layout) -> list[int]:

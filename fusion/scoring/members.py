@@ -9,7 +9,7 @@ Shapes: T ticks, M streams, P stream embedding, R readings of one stream, H hori
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from fusion.features import Layout
 from fusion.model.outputs import WindowOutputs
 
 Floats = NDArray[np.float32]
+Vector = NDArray[np.float64]
 STATE = "state"
 """The owner of members that no single stream owns."""
 FORGETTING = (1.0, 0.3, 0.05)
@@ -31,7 +32,7 @@ class Deviation:
 
     member: str
     stream: str
-    vector: NDArray[np.float64]
+    vector: Vector
 
 
 def deviations(
@@ -73,22 +74,30 @@ def deviations(
 class RunningDeviations:
     """The running averages of every deviation; the state of the score between ticks."""
 
-    def __init__(self, snapshot: dict[str, list[float]] | None = None) -> None:
+    def __init__(
+        self, centres: Mapping[str, Vector], snapshot: Mapping[str, list[float]] | None = None
+    ) -> None:
+        self._centres = centres
         self._averages = {key: np.array(values) for key, values in (snapshot or {}).items()}
 
-    def update(self, deviation: Deviation) -> Iterator[tuple[str, NDArray[np.float64]]]:
-        """Yield the name of each accumulated member and its average with ``deviation`` in it."""
+    def update(
+        self, deviation: Deviation, limit: Callable[[str, Vector], Vector] = lambda _, v: v
+    ) -> Iterator[tuple[str, Vector]]:
+        """Yield the name of each accumulated member and its average with ``deviation`` in it.
+
+        ``limit`` shortens a vector that is far out before it enters the averages: a violent moment
+        must not be remembered longer than a small fault that lasts.
+        """
+        key_now = member_key(deviation.member, deviation.stream, 1.0)
         for weight in FORGETTING:
             key = member_key(deviation.member, deviation.stream, weight)
-            if weight == 1.0:
+            if key == key_now:
                 yield key, deviation.vector
                 continue
-            before = self._averages.get(key)
-            after = (
-                deviation.vector
-                if before is None
-                else before + weight * (deviation.vector - before)
-            )
+            # Where nothing is known yet, an average starts at what is normal.
+            before = self._averages.get(key, self._centres.get(key))
+            vector = limit(key_now, deviation.vector)
+            after = vector if before is None else before + weight * (vector - before)
             self._averages[key] = after
             yield key, after
 

@@ -12,7 +12,7 @@ from fusion.alignment import tick_end_ns
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
 from fusion.schema import Score, SignalEvidence
-from fusion.scoring.calibration import Calibration
+from fusion.scoring.calibration import Calibration, is_alone
 from fusion.scoring.forecasts import forecast_tags
 from fusion.scoring.members import RunningDeviations, deviations, owner
 from fusion.scoring.tails import TAIL
@@ -31,7 +31,7 @@ class Scorer:
         self._calibration = calibration
         self._plant = plant
         self._model_version = model_version
-        self._running = RunningDeviations()
+        self._running = RunningDeviations(calibration.means)
 
     def update(self, window: WindowOutputs) -> Score:
         """Return the score of the window's newest tick. ``surprise`` 1 is the alarm threshold.
@@ -41,7 +41,7 @@ class Scorer:
         calibration = self._calibration
         rarities: dict[str, float] = {}
         for deviation in deviations(window, calibration.layout, calibration.horizons_ticks):
-            for key, vector in self._running.update(deviation):
+            for key, vector in self._running.update(deviation, calibration.limit):
                 rarity = calibration.rarity(key, vector)
                 if rarity is not None:
                     rarities[key] = rarity
@@ -71,7 +71,7 @@ class Scorer:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from ``snapshot``."""
-        self._running = RunningDeviations(snapshot)
+        self._running = RunningDeviations(self._calibration.means, snapshot)
 
     def _signals(self, window: WindowOutputs) -> tuple[SignalEvidence, ...]:
         """Return the readings farthest from what was expected of them, worst first."""
@@ -129,17 +129,22 @@ class Scorer:
 def shares_of(rarities: Mapping[str, float], present: Mapping[str, bool]) -> dict[str, float]:
     """Return the share of each stream in the surprise; absent streams have 0, the rest sum to 1.
 
-    A stream counts by how far its most surprised member lies beyond the ordinary.
+    A stream counts by how far its most surprised member lies beyond the ordinary. Members that hold
+    it against the others cannot tell who is wrong: they decide only when nothing else does.
 
     Example:
         >>> shares_of({"ear/chart/1": 4.3, "eye/chart/1": 1.0}, {"ear": True, "eye": True})
         {'ear': 1.0, 'eye': 0.0}
     """
-    strength = {
-        name: max([0.0, *(r - _BULK for key, r in rarities.items() if owner(key) == name)])
-        for name, is_there in present.items()
-        if is_there
-    }
+    alone, held_against = (
+        {
+            name: max([0.0, *(r - _BULK for k, r in rarities.items() if is_asked(k, name))])
+            for name, is_there in present.items()
+            if is_there
+        }
+        for is_asked in (is_alone, lambda key, name: owner(key) == name)
+    )
+    strength = alone if any(alone.values()) else held_against
     total = sum(strength.values())
     even = 1 / len(strength) if strength else 0.0
     return {

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAIL = 0.05
-MIN_SCALE = 0.02
+MIN_SCALE = 0.1
+"""A tail of ticks that resemble one another looks shorter than it is: an excess of a tenth of a
+distance must never count as more than a factor e of rarity."""
 
 
 @dataclass(frozen=True, slots=True)

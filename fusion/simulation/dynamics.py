@@ -148,7 +148,7 @@ class Rig:
 
         current = 1.2 + 1.1 * ratio**2 + 9_000 * flow_in * ratio
         rise = physics.motor_heat_k_per_a2 * current**2
-        rise *= 1 + 1.1 * severity.get("motor_overheating", 0.0)
+        rise *= 1 + 2.5 * severity.get("motor_overheating", 0.0)
         state.motor_temperature += (
             STEP_S
             * (rise - (state.motor_temperature - physics.ambient_c))

@@ -61,7 +61,7 @@ def true_values(
     bubbling = column["cavitation"]
     return {
         "tank_level": column["level_reading"],
-        "tank_temperature": column["temperature"] + 2.5 * column["temperature_drift"],
+        "tank_temperature": column["temperature"] + 4 * column["temperature_drift"],
         "inlet_flow": column["flow_in"] * 60_000,
         "outlet_flow": column["flow_out"] * 60_000,
         "pump_speed": column["speed"],

@@ -73,7 +73,7 @@ FAULTS: dict[str, FaultKind] = {
         "Fouled heater", "process", 110, "more power for the same heat until it is at its limit"
     ),
     "motor_overheating": FaultKind(
-        "Blocked motor cooling", "process", 110, "the winding warms past its limit"
+        "Blocked motor cooling", "process", 60, "the winding warms past its limit"
     ),
     "misalignment": FaultKind(
         "Misaligned coupling", "microphone", 50, "second harmonic in the sound, then vibration"
@@ -116,7 +116,7 @@ def normal_scenario(*, duration_s: float, seed: int, after_s: float = 0.0) -> Sc
 
 
 def fault_campaign(
-    *, seed: int, after_s: float = 0.0, fault_s: float = 120.0, gap_s: float = 120.0
+    *, seed: int, after_s: float = 0.0, fault_s: float = 120.0, gap_s: float = 150.0
 ) -> Scenario:
     """Return a run with every fault once, in an order drawn from ``seed``, with gaps between."""
     order = np.random.default_rng([seed, 77]).permutation(list(FAULTS)).tolist()

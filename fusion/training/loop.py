@@ -64,7 +64,8 @@ def train(
 
     Raises:
         RecipeError: The observations are too few for one window.
-        CollapseError: The embedding lost its information; says which gauge and what to try.
+        CollapseError: The embedding lost its information, or is no number any more; says which
+            gauge and what to try.
     """
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -127,6 +128,11 @@ def _rate(step: int, recipe: Recipe) -> float:
 
 def _require_alive(history: Sequence[dict[str, float]]) -> None:
     """Stop a run whose embedding says nothing any more. The first step may be anything."""
+    if not math.isfinite(history[-1]["std_mean"]):
+        raise CollapseError(
+            f"the embedding must stay finite, it did not up to step {history[-1]['step']:.0f}; "
+            "the run was stopped. Try a lower learning rate"
+        )
     recent = [gauges for gauges in history if gauges["step"] > 0][-PATIENCE_GAUGES:]
     if len(recent) < PATIENCE_GAUGES:
         return
