@@ -9,6 +9,7 @@ Shapes: R rows, C tags, N audio samples, H x W pixels. Packed columns are little
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import fastavro
@@ -275,7 +276,11 @@ def _decode_audio(stream: str, content: dict[str, Any]) -> AudioChunk:
 
 def _decode_video(stream: str, content: dict[str, Any]) -> VideoFrame:
     try:
-        with Image.open(io.BytesIO(content["data"]), formats=["JPEG"]) as picture:
+        with warnings.catch_warnings():
+            # Pillow only warns of large pictures; here their size is checked before any decoding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content["data"]), formats=["JPEG"])
+        with picture:
             width_px, height_px = picture.size
             if width_px * height_px > MAX_PIXELS:
                 raise _undecodable(

@@ -234,7 +234,7 @@ class _Seen:
                     distance = log_distance(vector, self._means[key], self._whiteners[key])
                     series.append(distance)
         for series in self.distances.values():
-            series += [np.nan] * (index + 1 - len(series))
+            series.extend([np.nan] * (index + 1 - len(series)))
         column, horizon = [(c, h) for c, h in enumerate(self._horizons) if h <= last][-1]
         expected = window.readings_hat_THR[last - horizon, column]
         self._residuals.append(window.readings_TR[last] - expected)

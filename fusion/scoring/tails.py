@@ -81,12 +81,22 @@ def threshold_for_budget(
     scale = max(float((peaks - start).mean()), MIN_SCALE)
     wanted = per_day * days
     threshold = start + scale * math.log(max(1.0, len(peaks) / wanted))
-    # Never below what was seen more often than the budget allows.
-    allowed = int(wanted)
-    seen = np.sort(peaks)[::-1]
-    if allowed < len(seen):
-        threshold = max(threshold, float(seen[allowed]))
+    threshold = _raised(sustained, threshold, off_delay_ticks, allowed=int(wanted))
     return Budget(threshold, len(sustained), len(peaks), is_extrapolated=wanted < 1)
+
+
+def _raised(values_N: NDArray[np.float64], threshold: float, gap: int, *, allowed: int) -> float:
+    """Return the threshold, raised until ``values_N`` pass it at most ``allowed`` times.
+
+    Peaks that were one at a lower threshold can be several at a higher one, so they are counted anew.
+    """
+    above = np.sort(values_N[values_N >= threshold])
+    steps = np.unique(np.linspace(0, len(above) - 1, 200).astype(int)) if len(above) else []
+    for step in steps:
+        if len(_cluster_peaks(values_N, threshold, gap)) <= allowed:
+            break
+        threshold = float(above[step])
+    return threshold
 
 
 def _running_minimum(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ class Recipe(BaseModel):
     name: str
     model: ModelConfig = ModelConfig()
     seed: int = 0
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=250, ge=1)
     batch_windows: int = Field(default=32, ge=4)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import fastavro
@@ -59,13 +60,12 @@ def messages(plant: Plant) -> list[Message]:
     }
     made: list[Message] = []
     counts = dict.fromkeys(kinds, 0)
-    for payload in simulate(normal_scenario(duration_s=60, seed=3), plant):
+    for original in simulate(normal_scenario(duration_s=60, seed=3), plant):
+        payload = original
         kind = kinds[type(payload)].get(counts[type(payload)])
         counts[type(payload)] += 1
         if isinstance(payload, TelemetryBatch) and kind == "future":
-            payload = dataclasses.replace(
-                payload, t_source_R_ns=payload.t_source_R_ns + FUTURE_NS
-            )
+            payload = dataclasses.replace(payload, t_source_R_ns=payload.t_source_R_ns + FUTURE_NS)
         if isinstance(payload, TelemetryBatch) and kind == "not-finite":
             values_RC = payload.values_RC.copy()
             values_RC[:, 0], values_RC[:, 1] = np.nan, np.inf
@@ -106,7 +106,7 @@ def test_the_stream_goes_on(model_dir: Path, tmp_path: Path) -> None:
     assert reasons == ["future-time", *["undecodable"] * 2, "unknown-stream", *["wrong-schema"] * 3]
     assert all(letter.headers["message"] for letter in letters)
     said = scores(plant, settings)
-    assert [b.tick - a.tick for a, b in zip(said, said[1:], strict=False)] == [1] * (len(said) - 1)
+    assert [b.tick - a.tick for a, b in pairwise(said)] == [1] * (len(said) - 1)
     assert all(np.isfinite(score.surprise) for score in said)
     assert any("process was usable" in caveat for score in said for caveat in score.caveats)
 

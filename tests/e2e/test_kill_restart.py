@@ -17,6 +17,7 @@ from flows.live import read_checkpoint
 from flows.operate import alarm_events, alarm_states, scores
 from flows.settings import Settings
 from fusion.plant import Plant
+from fusion.schema import Message
 from fusion.stream.reading import read_to_end
 from tests.e2e.conftest import FAULTS, Rig, make_plant, publish
 
@@ -101,8 +102,6 @@ def test_killed_twice_says_the_same(
 def test_nothing_is_dead_lettered_twice(
     settings: Settings, model_dir: Path, unique: str, tmp_path: Path
 ) -> None:
-    from fusion.schema import Message  # noqa: PLC0415 only here
-
     rig = make_rig(unique, model_dir, settings, tmp_path)
     poison = [Message(rig.plant.topic("video"), str(rig.plant.address), b"\xff", {"seq": "x"})]
     with contextlib.closing(wiring.open_publisher(settings)) as publisher:

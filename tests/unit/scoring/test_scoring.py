@@ -354,13 +354,7 @@ def test_more_allowed_false_alarms_never_raise_the_threshold(
     [
         10.0,
         100.0,
-        pytest.param(
-            1000.0,
-            marks=pytest.mark.xfail(
-                reason="passings are clustered at the 90 % quantile, not at the threshold, so some "
-                "are counted as one that the alarm engine raises one by one"
-            ),
-        ),
+        1000.0,
     ],
 )
 def test_the_threshold_keeps_its_budget_on_the_run_that_it_is_from(per_day: float) -> None:
