@@ -15,6 +15,7 @@ import kafka
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, ProducerFencedError, TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
 
 from fusion.errors import BrokerUnavailableError, FusionError
 from fusion.schema import MAX_RECORD_BYTES, Message, Record, TopicPartition
@@ -66,7 +67,7 @@ class KafkaSource:
             )
             self._settings = settings
             self._partitions = [
-                kafka.TopicPartition(topic, number)
+                KafkaPartition(topic, number)
                 for topic in topics
                 for number in sorted(_require_partitions(self._consumer, topic))
             ]
@@ -105,7 +106,7 @@ class KafkaSource:
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Continue reading at ``positions``."""
         for part, offset in positions.items():
-            self._consumer.seek(kafka.TopicPartition(*part), offset)
+            self._consumer.seek(KafkaPartition(*part), offset)
 
     def close(self) -> None:
         """Close the connection. Commits nothing."""
@@ -249,8 +250,7 @@ def _to_record(fetched: Any) -> Record:
 
 def _to_offsets(commit: Mapping[TopicPartition, int]) -> dict[Any, OffsetAndMetadata]:
     return {
-        kafka.TopicPartition(*part): OffsetAndMetadata(offset, "", -1)
-        for part, offset in commit.items()
+        KafkaPartition(*part): OffsetAndMetadata(offset, "", -1) for part, offset in commit.items()
     }
 
 

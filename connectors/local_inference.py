@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -43,7 +44,8 @@ class OnnxInference:
         """Return the named outputs of ``network``."""
         session = self._sessions[network]
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        values: list[Any] = list(session.run(names, dict(inputs)))
+        return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
         """Free the sessions."""

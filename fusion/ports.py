@@ -101,6 +101,10 @@ class Lake(Protocol):
         """Return, per partition, the first offset that is not stored yet."""
         ...
 
+    def read(self, topics: Sequence[str], *, version: str | None = None) -> list[Record]:
+        """Return the stored records of ``topics`` in (topic, partition, offset) order."""
+        ...
+
     def read_in_arrival_order(
         self, topics: Sequence[str], *, version: str | None = None
     ) -> Iterator[Record]:

@@ -165,7 +165,7 @@ def _watches(plant: Plant) -> list[_Watch]:
     findings: list[tuple[str, Literal["surprise", "forecast"], str | None]] = [
         ("surprise", "surprise", None)
     ]
-    findings += [(f"forecast-{t.name}", "forecast", t.name) for t in plant.measured if t.limits]
+    findings.extend((f"forecast-{t.name}", "forecast", t.name) for t in plant.measured if t.limits)
     for name, finding, tag in findings:
         if (finding, tag) not in covered:
             watches.append(_Watch(name, "advisory", finding, tag, "low", delays))

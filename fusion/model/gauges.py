@@ -19,7 +19,8 @@ def measure(model: Jepa, batch: Batch) -> dict[str, float]:
     """Return every gauge by name; the model is left in the mode in which it came.
 
     ``sigreg`` near 1 and ``rankme`` far from 1 are healthy; ``skill.h*`` is the part of the
-    persistence error that prediction removes; ``probe_r2`` says how well readings are read from z;
+    persistence error that prediction removes; ``probe_r2`` says how well readings are read from z,
+    of all streams together and of each;
     ``skill_without.*`` is the skill when contexts lack that stream.
     """
     was_training = model.training
@@ -50,6 +51,11 @@ def _measure(model: Jepa, batch: Batch) -> dict[str, float]:
         ).item(),
         "probe_r2": probe_r2(z_BTD, batch.readings_BLR[:, : config.window_ticks]),
     }
+    readings_BTR = batch.readings_BLR[:, : config.window_ticks]
+    for stream in model.layout.streams:
+        # Most readings may be one camera's pixels: the median of all hides the other streams.
+        columns = model.layout.columns(stream.name)
+        gauges[f"probe_r2.{stream.name}"] = probe_r2(z_BTD, readings_BTR[..., columns])
     gauges |= _skills(model, batch, z_BTD, "skill")
     shuffled = batch.plan_BTHU.roll(1, dims=0)
     gauges["shuffled_setpoints"] = _error(model, z_BTD, batch.setpoints_BTU, shuffled) / max(

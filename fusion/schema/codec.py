@@ -14,7 +14,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
-import soundfile
+import soundfile  # pyright: ignore[reportMissingTypeStubs] it has none
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -26,6 +26,9 @@ MAX_TELEMETRY_CELLS = 1_000_000
 MAX_AUDIO_SAMPLES = 60 * 192_000
 MAX_PIXELS = 16_000_000
 
+# fastavro's own annotations are partial; what goes in and comes out is checked here.
+_WRITE: Any = fastavro.schemaless_writer  # pyright: ignore[reportUnknownMemberType]
+_READ: Any = fastavro.schemaless_reader  # pyright: ignore[reportUnknownMemberType]
 _TIMES = ("t_source", "t_server", "t_receive")
 
 TELEMETRY_SCHEMA = fastavro.parse_schema(
@@ -179,14 +182,14 @@ def decode_payload(envelope: Envelope, value: bytes) -> Payload:
 
 def _write(schema: Any, content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, schema, content)
+    _WRITE(buffer, schema, content)
     return buffer.getvalue()
 
 
 def _read(schema: Any, value: bytes) -> dict[str, Any]:
     buffer = io.BytesIO(value)
     try:
-        content: Any = fastavro.schemaless_reader(buffer, schema, None)
+        content: Any = _READ(buffer, schema, None)
     except (EOFError, ValueError, IndexError, OverflowError, TypeError) as broken:
         came = f"reading stopped with {type(broken).__name__}: {broken}"
         raise _wrong_schema(schema, came) from broken
@@ -247,13 +250,15 @@ def _decode_audio(stream: str, content: dict[str, Any]) -> AudioChunk:
             f"a chunk must hold 1 to {MAX_AUDIO_SAMPLES} samples", f"it announces {num_samples}"
         )
     data: bytes = content["data"]
+    samples_N: NDArray[np.int16]
     if content["encoding"] == "PCM16":
         samples_N = _column(content, "data", "<i2", (num_samples,))
     else:
         try:
             with soundfile.SoundFile(io.BytesIO(data)) as sound:
                 # One more than announced, so that a bomb is seen without being unpacked.
-                samples_N = sound.read(num_samples + 1, dtype="int16", always_2d=True)[:, 0]
+                heard: Any = sound.read(num_samples + 1, dtype="int16", always_2d=True)
+                samples_N = heard[:, 0]
                 rate_hz = sound.samplerate
         except (soundfile.SoundFileError, RuntimeError) as broken:
             raise _undecodable("the chunk must be FLAC", broken) from broken

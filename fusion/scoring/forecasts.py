@@ -6,6 +6,7 @@ Shapes: H horizons, G measured tags.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,10 @@ def _forecast(  # noqa: PLR0917 the three paths of one fan
     high_H: NDArray[np.float64],
 ) -> TagForecast:
     assert tag.limits is not None, "only tags with limits are forecast"
-    sides = [(side, getattr(tag.limits, side)) for side in ("high", "low")]
+    sides: list[tuple[Literal["low", "high"], float | None]] = [
+        ("high", tag.limits.high),
+        ("low", tag.limits.low),
+    ]
     chances = [
         (_chance(now, limit, side, low_H, median_H, high_H), side, limit)
         for side, limit in sides

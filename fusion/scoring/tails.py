@@ -88,7 +88,7 @@ def threshold_for_budget(
 def _raised(values_N: NDArray[np.float64], threshold: float, gap: int, *, allowed: int) -> float:
     """Return the threshold, raised until ``values_N`` pass it at most ``allowed`` times.
 
-    Peaks that were one at a lower threshold can be several at a higher one, so they are counted anew.
+    Peaks that were one at a lower threshold can be several at a higher one: they are counted anew.
     """
     above = np.sort(values_N[values_N >= threshold])
     steps = np.unique(np.linspace(0, len(above) - 1, 200).astype(int)) if len(above) else []

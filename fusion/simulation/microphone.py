@@ -5,6 +5,8 @@ Shapes: K steps of a block, N samples of a block.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
@@ -28,9 +30,9 @@ class Microphone:
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._flow = signal.butter(2, FLOW_BAND_HZ, "bandpass", fs=SAMPLE_RATE_HZ)
-        self._bubbles = signal.butter(2, CAVITATION_BAND_HZ, "bandpass", fs=SAMPLE_RATE_HZ)
-        self._ring = signal.iirpeak(BEARING_RESONANCE_HZ, 12, fs=SAMPLE_RATE_HZ)
+        self._flow: Any = signal.butter(2, FLOW_BAND_HZ, "bandpass", fs=SAMPLE_RATE_HZ)
+        self._bubbles: Any = signal.butter(2, CAVITATION_BAND_HZ, "bandpass", fs=SAMPLE_RATE_HZ)
+        self._ring: Any = signal.iirpeak(BEARING_RESONANCE_HZ, 12, fs=SAMPLE_RATE_HZ)
         self._memory: dict[str, NDArray[np.float64]] = {}
         self._last_turns = 0.0
         self._last_passes = 0.0
@@ -123,5 +125,6 @@ class Microphone:
         memory = self._memory.get(name)
         if memory is None:
             memory = np.zeros(max(len(a), len(b)) - 1)
-        filtered_N, self._memory[name] = signal.lfilter(b, a, values_N, zi=memory)
+        filtered: Any = signal.lfilter(b, a, values_N, zi=memory)
+        filtered_N, self._memory[name] = filtered
         return filtered_N

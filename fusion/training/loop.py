@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fusion.features import Normaliser, extract, fit_normaliser, layout_of
 from fusion.model import Batch, Jepa
 from fusion.model.gauges import measure
 from fusion.plant import Plant
+from fusion.training import checkpoint
 from fusion.training.recipe import Recipe
 from fusion.training.windows import Windows
 
@@ -56,14 +58,17 @@ def train(
     recipe: Recipe,
     *,
     on_step: Callable[[StepReport], None] = lambda _: None,
+    checkpoint_dir: Path | None = None,
 ) -> Trained:
     """Return a model of ``plant`` trained on the older part of ``observations``.
 
     The newest ``recipe.held_out`` part is only measured on. Equal inputs and recipe give an equal
-    model on the same machine.
+    model on the same machine. With ``checkpoint_dir`` the run is saved at every measurement, and
+    goes on from what is saved there, to the model that it would have made uninterrupted.
 
     Raises:
-        RecipeError: The observations are too few for one window.
+        RecipeError: The observations are too few for one window, or the checkpoint is of another
+            run.
         CollapseError: The embedding lost its information, or is no number any more; says which
             gauge and what to try.
     """
@@ -80,12 +85,16 @@ def train(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe))
     trained = Trained(model, normaliser, recipe)
+    run = checkpoint.Run(model, optimiser, draw, noise, trained.history)
+    identity = checkpoint.identify(recipe, normaliser, len(windows))
+    start = checkpoint.restore(run, checkpoint_dir, identity=identity) if checkpoint_dir else 0
 
-    for step in range(recipe.steps + 1):
+    for step in range(start, recipe.steps + 1):
         gauges = None
         if step % recipe.gauge_every == 0 or step == recipe.steps:
+            if checkpoint_dir:
+                checkpoint.save(run, checkpoint_dir, step=step, identity=identity)
             gauges = measure(model, gauge_batch)
             trained.history.append({"step": step, **gauges})
             _require_alive(trained.history)
@@ -97,8 +106,9 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * _rate(step, recipe)
         optimiser.step()
-        schedule.step()
         model.update_teacher()
         on_step(StepReport(step, recipe.steps, {k: v.item() for k, v in losses.items()}, gauges))
     return trained

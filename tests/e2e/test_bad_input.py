@@ -7,6 +7,7 @@ import dataclasses
 import io
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -34,7 +35,7 @@ def spoil(message: Message, kind: str) -> Message:
     if kind == "truncated":
         return dataclasses.replace(message, value=message.value[:-200])
     if kind == "cut-picture":
-        record = fastavro.schemaless_reader(io.BytesIO(message.value), VIDEO_SCHEMA, None)
+        record: Any = fastavro.schemaless_reader(io.BytesIO(message.value), VIDEO_SCHEMA, None)
         buffer = io.BytesIO()
         fastavro.schemaless_writer(buffer, VIDEO_SCHEMA, record | {"data": record["data"][:-500]})
         return dataclasses.replace(message, value=buffer.getvalue())

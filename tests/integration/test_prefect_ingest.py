@@ -28,9 +28,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        broker="embedded", broker_path=tmp_path / "broker.sqlite", lake_uri=str(tmp_path / "lake")
-    )
+    return Settings(data_dir=tmp_path)
 
 
 def test_the_flow_copies_a_replayed_recording_once(settings: Settings) -> None:

@@ -132,3 +132,15 @@ def test_a_prediction_that_says_nothing_changes_has_no_skill() -> None:
     gauges = measure(model, batch())
     assert gauges["skill.h1"] == pytest.approx(0, abs=1e-5)
     assert gauges["skill.h4"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_probe_of_a_stream_is_of_its_readings_alone() -> None:
+    torch.manual_seed(0)
+    model, data = Jepa(LAYOUT, CONFIG), batch()
+    gauges = measure(model, data)
+    inputs = {name: x.flatten(0, 1) for name, x in data.inputs.items()}
+    with torch.no_grad():
+        z = model.encoder(inputs, data.presence_BLM.flatten(0, 1)).z_BD.view(8, 9, -1)[:, :8]
+    for stream in LAYOUT.streams:
+        own = data.readings_BLR[:, :8][..., LAYOUT.columns(stream.name)]
+        assert gauges[f"probe_r2.{stream.name}"] == pytest.approx(probe_r2(z, own), abs=1e-4)

@@ -1,0 +1,92 @@
+"""What a clone must be: locked, free of this machine's paths, and as its documents say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from flows.cli import app
+from flows.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+LOCKS = ["requirements.lock", "deploy/bootstrap.lock"]
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_locks_hold_names_versions_and_hashes_only(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    entries = re.split(r"\n(?=[a-z0-9])", text)
+    assert all(re.match(r"[a-zA-Z0-9._-]+(\[[a-z0-9,]+\])?==", entry) for entry in entries)
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_no_file_knows_the_machine_that_it_was_written_on() -> None:
+    wanted = re.compile(rb"(/root/|/home/[a-z]|" + re.escape(str(ROOT).encode()) + rb"/)")
+    own = Path(__file__)
+    found = [path.name for path in tracked() if path != own and wanted.search(path.read_bytes())]
+    assert found == []
+
+
+def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = set(re.findall(r"\bmake ([a-z][a-z-]+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "test"} <= asked <= targets
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_links_between_documents_lead_somewhere(document: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / document).read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in re.findall(r"`((?:fusion|connectors|flows|tests)/[\w/.]+\.py)`", text):
+        assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("service", sorted(COMPOSE["services"]))
+def test_a_service_is_pinned_checked_and_without_rights(service: str) -> None:
+    described = COMPOSE["services"][service]
+    assert re.search(r":\d[\w.-]+$", described["image"]), "the image has a version"
+    assert described["user"].split(":")[0] not in {"0", "root"}
+    assert "healthcheck" in described
+    assert "restart" in described
+    for port in described.get("ports", []):
+        assert port.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("service", ["plant", "ingest", "train", "live"])
+def test_commands_and_settings_of_the_product_exist(service: str) -> None:
+    described = COMPOSE["services"][service]
+    name, *arguments = described["command"]
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {argument for argument in arguments if argument.startswith("--")} <= known
+    for argument in arguments:
+        if argument.endswith(".yaml"):
+            assert (ROOT / argument).is_file()
+    settings = {f"FUSION_{name}".upper() for name in Settings.model_fields}
+    assert {n for n in described["environment"] if n.startswith("FUSION_")} <= settings
+
+
+def test_files_that_the_image_is_built_from_exist() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+    assert re.search(r"^USER 10001$", text, re.MULTILINE)

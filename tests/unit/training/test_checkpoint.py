@@ -1,0 +1,106 @@
+"""A run that is killed and goes on makes the model that it would have made uninterrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from fusion.alignment import Observation
+from fusion.errors import RecipeError
+from fusion.model import ModelConfig
+from fusion.plant import Plant, parse_plant
+from fusion.training import Recipe, StepReport, Trained, train
+from fusion.training.checkpoint import CHECKPOINT_FILE
+
+PLANT: Plant = parse_plant(
+    """
+prefix: p
+address: {enterprise: e, site: s, area: a, line: l, cell: c, asset: x}
+tick_s: 0.5
+streams:
+  - {name: process, modality: telemetry, rate_hz: 4, tags: [
+      {name: level, unit: m, range: [-9, 9]}, {name: heat, unit: K, range: [-9, 9]},
+      {name: flow, unit: l/s, range: [-9, 9]},
+      {name: goal, unit: m, range: [-9, 9], setpoint: true}]}
+""",
+    origin="p.yaml",
+)
+
+
+def recipe(target: Literal["live", "stopgrad", "ema"] = "live") -> Recipe:
+    model = ModelConfig(width=32, window_ticks=8, horizons_ticks=(1, 4, 16), target=target)
+    return Recipe(
+        name="test",
+        model=model,
+        steps=11,
+        batch_windows=8,
+        gauge_every=3,
+        warmup_steps=4,
+        threads=1,
+    )
+
+
+def recording(seed: int = 0) -> list[Observation]:
+    rows_KC = np.random.default_rng(seed).normal(size=(320, 4)).cumsum(axis=0).astype(np.float32)
+    return [
+        Observation(i, {"process": rows_KC[2 * i : 2 * i + 2]}, {"process": 1.0})
+        for i in range(160)
+    ]
+
+
+def weights(trained: Trained) -> dict[str, bytes]:
+    return {k: v.numpy().tobytes() for k, v in trained.model.state_dict().items()}
+
+
+def killed_at(step: int, folder: Path, wanted: Recipe) -> None:
+    def kill(report: StepReport) -> None:
+        if report.step == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recording(), PLANT, wanted, on_step=kill, checkpoint_dir=folder)
+
+
+@pytest.mark.parametrize("target", ["live", "ema"])
+@pytest.mark.parametrize("at", [0, 2, 3, 7, 10])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, at: int, target: Literal["live", "ema"]
+) -> None:
+    whole = train(recording(), PLANT, recipe(target))
+    killed_at(at, tmp_path, recipe(target))
+    steps: list[int] = []
+    resumed = train(
+        recording(),
+        PLANT,
+        recipe(target),
+        on_step=lambda report: steps.append(report.step),
+        checkpoint_dir=tmp_path,
+    )
+    assert steps[0] == at // 3 * 3
+    assert weights(resumed) == weights(whole)
+    assert resumed.history == whole.history
+
+
+def test_keeping_checkpoints_changes_nothing_and_leaves_one_file(tmp_path: Path) -> None:
+    kept = train(recording(), PLANT, recipe(), checkpoint_dir=tmp_path)
+    assert weights(kept) == weights(train(recording(), PLANT, recipe()))
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+
+
+def test_another_recipe_or_other_data_is_not_continued(tmp_path: Path) -> None:
+    killed_at(7, tmp_path, recipe())
+    changed = recipe().model_copy(update={"seed": 1})
+    with pytest.raises(RecipeError, match="same recipe and data"):
+        train(recording(), PLANT, changed, checkpoint_dir=tmp_path)
+    with pytest.raises(RecipeError, match="same recipe and data"):
+        train(recording(seed=1), PLANT, recipe(), checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_broken_checkpoint_is_explained(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CHECKPOINT_FILE).write_bytes(content)
+    with pytest.raises(RecipeError, match="delete it to start over"):
+        train(recording(), PLANT, recipe(), checkpoint_dir=tmp_path)
