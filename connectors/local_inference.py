@@ -18,7 +18,7 @@ NETWORKS = ("encoder", "predictor")
 class OnnxInference:
     """Implements :class:`fusion.ports.Inference` for the model version in a folder."""
 
-    def __init__(self, model_dir: Path, *, num_threads: int = 2) -> None:
+    def __init__(self, model_dir: Path, *, num_threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1

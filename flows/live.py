@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
+
 from flows import wiring
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
@@ -36,6 +38,8 @@ def open_live(
         ManifestMismatchError: The model was trained for another plant; names what differs.
         BrokerUnavailableError: The broker is away.
     """
+    # One tick at a time is too little work for two threads: they would only wait for one another.
+    torch.set_num_threads(1)
     manifest = load_manifest(model_dir)
     manifest.require_fits(plant)
     group = f"live-{plant.prefix}"

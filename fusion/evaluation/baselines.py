@@ -41,7 +41,7 @@ class PcaChart:
 def fit_pca_chart(tags_NG: NDArray[np.float64], plant: Plant, *, held_out: float) -> PcaChart:
     """Return the chart fitted on the older part, with its threshold from the newest part."""
     at = round(len(tags_NG) * (1 - held_out))
-    older, newer = np.nan_to_num(tags_NG[:at]), np.nan_to_num(tags_NG[at:])
+    older, newer = (part[np.isfinite(part).all(axis=1)] for part in (tags_NG[:at], tags_NG[at:]))
     mean_G, std_G = older.mean(axis=0), older.std(axis=0)
     std_G = np.where(std_G > 1e-9, std_G, 1.0)
     pca = PCA(n_components=EXPLAINED, svd_solver="full").fit((older - mean_G) / std_G)
@@ -112,7 +112,8 @@ def _statistics(
     tags_NG: NDArray[np.float64], mean_G: NDArray[np.float64], std_G: NDArray[np.float64], pca: PCA
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return log T2 and log SPE per tick."""
-    scaled_NG = np.nan_to_num((np.nan_to_num(tags_NG) - mean_G) / std_G)
+    # A tag that is missing is taken for ordinary.
+    scaled_NG = np.nan_to_num((tags_NG - mean_G) / std_G)
     parts = pca.transform(scaled_NG)
     t2 = (parts**2 / pca.explained_variance_).sum(axis=1)
     spe = ((scaled_NG - pca.inverse_transform(parts)) ** 2).sum(axis=1)

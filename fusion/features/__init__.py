@@ -5,6 +5,7 @@ from fusion.features.extraction import (
     TickFeatures,
     extract,
     fit_normaliser,
+    held,
     log_mel,
     shrink,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "TickFeatures",
     "extract",
     "fit_normaliser",
+    "held",
     "layout_of",
     "log_mel",
     "shrink",

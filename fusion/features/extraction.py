@@ -43,6 +43,7 @@ class TickFeatures:
     inputs: Arrays
     presence_NM: NDArray[np.float32]
     setpoints_NU: NDArray[np.float32]
+    """NaN where the telemetry was absent; :func:`held` says what to read then."""
     readings_NR: NDArray[np.float32]
     """Standardised readings; NaN where the stream was absent or the tag missing."""
 
@@ -192,17 +193,37 @@ def shrink(pixels_NHW3: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _setpoints(observations: Sequence[Observation], plant: Plant) -> NDArray[np.float32]:
-    """Return the set-points at the end of each tick, -1 to 1 over the tag's range; [N, U]."""
+    """Return the set-points at the end of each tick, -1 to 1 over the tag's range; [N, U].
+
+    NaN where the telemetry was absent; 0 in the one column of a plant without set-points.
+    """
     columns = [
         (stream.name, index, tag.range)
         for stream in plant.telemetry_streams
         for index, tag in enumerate(stream.tags)
         if tag.setpoint
     ]
-    values_NU = np.zeros((len(observations), max(1, len(columns))), np.float32)
+    values_NU = np.full((len(observations), max(1, len(columns))), np.nan, np.float32)
+    if not columns:
+        values_NU[:] = 0.0
     for row, observation in enumerate(observations):
         for column, (stream, index, (low, high)) in enumerate(columns):
             if observation.is_present(stream):
                 value = observation.senses[stream][-1, index]
                 values_NU[row, column] = 2 * (value - low) / (high - low) - 1
-    return np.nan_to_num(values_NU)
+    return values_NU
+
+
+def held(setpoints_TU: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the set-points with the last known value where one is missing; 0 before any is known.
+
+    A sensor that falls silent is not an operator who turns a knob.
+
+    Example:
+        >>> held(np.array([[np.nan], [0.5], [np.nan]], np.float32)).ravel().tolist()
+        [0.0, 0.5, 0.5]
+    """
+    known_TU = np.where(np.isnan(setpoints_TU), -1, np.arange(len(setpoints_TU))[:, None])
+    last_TU = np.maximum.accumulate(known_TU, axis=0)
+    filled_TU = np.take_along_axis(setpoints_TU, np.maximum(last_TU, 0), axis=0)
+    return np.nan_to_num(filled_TU)

@@ -26,9 +26,6 @@ MAX_TELEMETRY_CELLS = 1_000_000
 MAX_AUDIO_SAMPLES = 60 * 192_000
 MAX_PIXELS = 16_000_000
 
-# fastavro's own annotations are partial; what goes in and comes out is checked here.
-_WRITE: Any = fastavro.schemaless_writer  # pyright: ignore[reportUnknownMemberType]
-_READ: Any = fastavro.schemaless_reader  # pyright: ignore[reportUnknownMemberType]
 _TIMES = ("t_source", "t_server", "t_receive")
 
 TELEMETRY_SCHEMA = fastavro.parse_schema(
@@ -182,14 +179,16 @@ def decode_payload(envelope: Envelope, value: bytes) -> Payload:
 
 def _write(schema: Any, content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    _WRITE(buffer, schema, content)
+    fastavro.schemaless_writer(buffer, schema, content)  # pyright: ignore[reportUnknownMemberType]
     return buffer.getvalue()
 
 
 def _read(schema: Any, value: bytes) -> dict[str, Any]:
     buffer = io.BytesIO(value)
     try:
-        content: Any = _READ(buffer, schema, None)
+        content: Any = fastavro.schemaless_reader(  # pyright: ignore[reportUnknownMemberType]
+            buffer, schema, None
+        )
     except (EOFError, ValueError, IndexError, OverflowError, TypeError) as broken:
         came = f"reading stopped with {type(broken).__name__}: {broken}"
         raise _wrong_schema(schema, came) from broken

@@ -56,7 +56,7 @@ def _forecast(  # noqa: PLR0917 the three paths of one fan
         ("high", tag.limits.high),
         ("low", tag.limits.low),
     ]
-    chances = [
+    chances: list[tuple[float, Literal["low", "high"], float]] = [
         (_chance(now, limit, side, low_H, median_H, high_H), side, limit)
         for side, limit in sides
         if limit is not None

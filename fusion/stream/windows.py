@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import Observation
-from fusion.features import Normaliser, extract
+from fusion.features import Normaliser, extract, held
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
@@ -84,6 +84,7 @@ class WindowEncoder:
         if len(self._ticks) < (self._ticks.maxlen or 0):
             return None
         window = {name: np.stack([each.rows[name] for each in self._ticks]) for name in tick.rows}
+        window["setpoints"] = held(window["setpoints"])
         predicted = self._inference.infer(
             "predictor",
             {

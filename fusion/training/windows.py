@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fusion.errors import RecipeError
-from fusion.features import TickFeatures
+from fusion.features import TickFeatures, held
 from fusion.model import Batch, ModelConfig
 
 
@@ -21,7 +21,7 @@ class Windows:
         self._config = config
         self._inputs = {name: torch.from_numpy(x) for name, x in features.inputs.items()}
         self._presence = torch.from_numpy(features.presence_NM)
-        self._setpoints = torch.from_numpy(features.setpoints_NU)
+        self._setpoints = torch.from_numpy(held(features.setpoints_NU))
         self._readings = torch.from_numpy(features.readings_NR)
         ticks_N = np.array(features.ticks, np.int64)
         # The last tick of the contiguous stretch that each tick lies in.
