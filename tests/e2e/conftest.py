@@ -22,10 +22,10 @@ from fusion.training import recipe_named
 
 RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
 FAULTS = Scenario(
-    duration_s=200,
+    duration_s=330,
     seed=8,
     t_start_ns=EPOCH_NS + 3_600_000_000_000,
-    faults=(FaultInterval("bearing_wear", 60, 110), FaultInterval("camera_moved", 150, 180)),
+    faults=(FaultInterval("bearing_wear", 60, 100), FaultInterval("camera_moved", 220, 250)),
 )
 
 

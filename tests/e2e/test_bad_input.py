@@ -54,10 +54,12 @@ def messages(plant: Plant) -> list[Message]:
     senders = {
         s.name: StreamSender(plant, s.name, source="test", epoch="boot") for s in plant.streams
     }
+    # Longer than the maximum age of 2 s: until then the last good values are held.
+    not_finite = dict.fromkeys(range(30, 35), "not-finite")
     kinds = {
         VideoFrame: {20: "truncated", 25: "unknown-stream", 30: "cut-picture"},
         AudioChunk: {10: "corrupt", 15: "truncated"},
-        TelemetryBatch: {10: "wrong-schema", 20: "future", 30: "not-finite"},
+        TelemetryBatch: {10: "wrong-schema", 20: "future"} | not_finite,
     }
     made: list[Message] = []
     counts = dict.fromkeys(kinds, 0)
@@ -69,7 +71,7 @@ def messages(plant: Plant) -> list[Message]:
             payload = dataclasses.replace(payload, t_source_R_ns=payload.t_source_R_ns + FUTURE_NS)
         if isinstance(payload, TelemetryBatch) and kind == "not-finite":
             values_RC = payload.values_RC.copy()
-            values_RC[:, 0], values_RC[:, 1] = np.nan, np.inf
+            values_RC[:, :3], values_RC[:, 3:5] = np.nan, np.inf
             payload = dataclasses.replace(payload, values_RC=values_RC)
         message = senders[payload.stream].message(payload)
         spoiled = kind not in {None, "future", "not-finite"}

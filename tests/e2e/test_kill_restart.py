@@ -21,7 +21,7 @@ from fusion.schema import Message
 from fusion.stream.reading import read_to_end
 from tests.e2e.conftest import FAULTS, Rig, make_plant, publish
 
-KILL_AFTER_SCORES = (60, 200)
+KILL_AFTER_SCORES = (60, 300)
 
 
 @pytest.fixture(params=["embedded", "kafka"])
@@ -94,7 +94,7 @@ def test_killed_twice_says_the_same(
     assert got == expected
     events = alarm_events(killed.plant, settings)
     assert events == alarm_events(whole.plant, settings)
-    assert {event.transition for event in events} == {"raised", "cleared"}
+    assert "raised" in {event.transition for event in events}
     assert alarm_states(killed.plant, settings) == alarm_states(whole.plant, settings)
     assert outcomes(killed) == outcomes(whole)
 
