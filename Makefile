@@ -58,5 +58,5 @@ lock: setup  ## Resolve the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
-clean:  ## Remove the environment, services and output of demos
+clean: services-stop  ## Remove the environment, services and output of demos
 	rm -rf $(VENV) .services out

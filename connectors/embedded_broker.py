@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fusion.errors import BrokerUnavailableError
+from fusion.errors import BrokerUnavailableError, InputError
 from fusion.schema import Message, Record, TopicPartition
 
 DEFAULT_PARTITIONS = 1
@@ -85,7 +85,7 @@ class EmbeddedBroker:
         """Create ``topic`` unless it is there. A compacted one keeps the newest record per key.
 
         Raises:
-            ValueError: It is there with another number of partitions.
+            InputError: It is there with another number of partitions.
         """
         with contextlib.closing(self.connect()) as connection:
             connection.execute(
@@ -93,7 +93,7 @@ class EmbeddedBroker:
             )
             found = _num_partitions(connection, topic)
         if found != partitions:
-            raise ValueError(
+            raise InputError(
                 f"topic {topic!r} must have {partitions} partitions, it has {found}; keys would "
                 "change their partition, so use another topic prefix or the number it has"
             )

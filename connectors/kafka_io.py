@@ -198,11 +198,7 @@ class KafkaPublisher:
 
 
 def ensure_topics(settings: KafkaSettings, specs: Mapping[str, TopicSpec]) -> None:
-    """Create the topics of ``specs`` that are not there.
-
-    Raises:
-        ValueError: A topic is there with another number of partitions.
-    """
+    """Create the topics of ``specs`` that are not there; those that are stay as they are."""
     with _unavailable(settings):
         admin: Any = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
         with contextlib.closing(admin):

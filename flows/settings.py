@@ -62,8 +62,9 @@ class Settings(BaseSettings):
         """
         known = {f"{PREFIX}{name}".upper() for name in cls.model_fields} | NOT_SETTINGS
         for name in sorted(os.environ):
-            if name.startswith(PREFIX) and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+            # Pydantic takes names in any case, so they are refused in any case.
+            if name.upper().startswith(PREFIX) and name.upper() not in known:
+                near = difflib.get_close_matches(name.upper(), known, n=1)
                 raise SettingsError(
                     f"{name} is not a setting"
                     + (f"; did you mean {near[0]}?" if near else "")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 import typer.main
 import yaml
+from check_jsonschema.builtin_schemas import get_builtin_schema
 
 from flows.cli import app
 from flows.settings import Settings
@@ -59,6 +63,14 @@ def test_files_that_the_architecture_names_exist() -> None:
         assert (ROOT / name).is_file(), name
 
 
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    schema = get_builtin_schema("vendor.compose-spec")
+    jsonschema.validate(COMPOSE, schema)
+    misspelt = COMPOSE | {"services": {"kafka": {"image": "apache/kafka", "healthchek": {}}}}
+    with pytest.raises(jsonschema.ValidationError, match="healthchek"):
+        jsonschema.validate(misspelt, schema)
+
+
 @pytest.mark.parametrize("service", sorted(COMPOSE["services"]))
 def test_a_service_is_pinned_checked_and_without_rights(service: str) -> None:
     described = COMPOSE["services"][service]
@@ -90,3 +102,13 @@ def test_files_that_the_image_is_built_from_exist() -> None:
         for source in sources.split():
             assert (ROOT / source).exists(), source
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
+
+
+def test_an_installed_product_has_all_that_its_commands_read(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*build, "--directory", tmp_path], cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    parts = ("fusion/", "connectors/", "flows/", "console/", "plants/")
+    names = {path.relative_to(ROOT).as_posix() for path in tracked()}
+    assert {name for name in names if name.startswith(parts)} <= packed

@@ -36,6 +36,16 @@ def test_a_misspelt_variable_is_named_with_the_nearest_known(
         Settings.load()
 
 
+def test_a_misspelt_variable_is_refused_in_small_letters_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("fusion_brokr", "kafka")
+    with pytest.raises(
+        SettingsError, match="fusion_brokr is not a setting; did you mean FUSION_BR"
+    ):
+        Settings.load()
+
+
 def test_a_wrong_value_says_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_PARTITIONS", "0")
     with pytest.raises(SettingsError, match=r"FUSION_PARTITIONS.*'0'"):
