@@ -12,7 +12,7 @@ DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
-setup: $(STAMP)  ## Make .venv with exactly the locked packages (done by every other target)
+setup: $(STAMP)  ## Make .venv with the locked packages (done by every other target)
 
 $(STAMP): requirements.lock deploy/bootstrap.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) must be on the PATH (Debian: apt-get install python3.11 python3.11-venv); or say PYTHON=..." >&2; exit 3; }

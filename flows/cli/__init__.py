@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -37,6 +38,8 @@ app.command("settings")(learn.show_settings)
 
 def main() -> None:
     """Run the command line. Exit status 0 done, 2 an input must be changed, 75 try again later."""
+    # What it says about its own connections reaches people as our errors, once and with the mend.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app()
     except FusionError as error:
