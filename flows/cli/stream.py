@@ -59,7 +59,7 @@ def simulate_rig(
     )
     if truth_file is not None:
         truth_file.parent.mkdir(parents=True, exist_ok=True)
-        truth_file.write_text(json.dumps(truth(scenario), indent=2), encoding="utf-8")
+        truth_file.write_text(json.dumps(truth(scenario, plant), indent=2), encoding="utf-8")
     publish(
         simulate(scenario, plant),
         plant,

@@ -50,7 +50,9 @@ def run_rig_demo(
     with story.step("train (Prefect): lake → JEPA → calibrated model"):
         model_dir = Path(run_training(str(place.plant_file), "rig", seed, steps, place.settings))
     with story.step("live: faults are injected, alarms are raised"):
-        place.truth_file.write_text(json.dumps(truth(campaign), indent=2), encoding="utf-8")
+        place.truth_file.write_text(
+            json.dumps(truth(campaign, place.plant), indent=2), encoding="utf-8"
+        )
         counts = watch(place, model_dir, start_plant=lambda: _start_plant(place, seed + 1, after_s))
     with story.step("ingest (Prefect): what was watched → lake"):
         ingest(place)

@@ -1,5 +1,6 @@
 """A simulated pump rig with telemetry, sound, pictures and known faults. It is a simulation."""
 
+from fusion.simulation.ground_truth import LimitPassing, limits_passed, truth
 from fusion.simulation.rig import simulate
 from fusion.simulation.scenario import (
     EPOCH_NS,
@@ -9,16 +10,17 @@ from fusion.simulation.scenario import (
     Scenario,
     fault_campaign,
     normal_scenario,
-    truth,
 )
 
 __all__ = [
     "EPOCH_NS",
     "FAULTS",
     "FaultInterval",
+    "LimitPassing",
     "Physics",
     "Scenario",
     "fault_campaign",
+    "limits_passed",
     "normal_scenario",
     "simulate",
     "truth",

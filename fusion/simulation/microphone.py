@@ -42,6 +42,8 @@ class Microphone:
         rng = np.random.default_rng([self._scenario.seed, 3, block])
         sound_N = self._machine(steps_KC, rng) + self._hall(rng)
         samples_N = np.clip(np.round(sound_N * 32_767), -32_768, 32_767).astype(np.int16)
+        # numpy's |-32768| in 16 bits is -32768 again: compare both ends instead.
+        is_clipped_N = (samples_N == 32_767) | (samples_N == -32_768)
         per_chunk = round(CHUNK_S * SAMPLE_RATE_HZ)
         start_ns = self._scenario.t_start_ns + block * round(BLOCK_S * NANOSECONDS)
         return [
@@ -51,7 +53,7 @@ class Microphone:
                 sample_rate_hz=SAMPLE_RATE_HZ,
                 sample_index=block * len(samples_N) + begin,
                 gain_db=0.0,
-                num_clipped=int((np.abs(samples_N[begin : begin + per_chunk]) == 32_767).sum()),
+                num_clipped=int(is_clipped_N[begin : begin + per_chunk].sum()),
                 samples_N=samples_N[begin : begin + per_chunk],
             )
             for begin in range(0, len(samples_N), per_chunk)

@@ -6,10 +6,10 @@ Everything follows from a seed; two equal scenarios give the same records, byte 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from fusion.errors import InputError
 from fusion.plant import NANOSECONDS
 
 EPOCH_NS = 1_767_225_600 * NANOSECONDS
@@ -70,7 +70,7 @@ FAULTS: dict[str, FaultKind] = {
         "Sticking valve", "process", 1, "the position follows its command, the flow does not"
     ),
     "heater_fouling": FaultKind(
-        "Fouled heater", "process", 110, "more power for the same heat until it is at its limit"
+        "Fouled heater", "process", 110, "more and more power for the same heat"
     ),
     "motor_overheating": FaultKind(
         "Blocked motor cooling", "process", 60, "the winding warms past its limit"
@@ -91,6 +91,19 @@ class FaultInterval:
     end_s: float
     severity: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.name not in FAULTS:
+            raise InputError(
+                f"a fault must be one that the rig can have, got {self.name!r}; "
+                f"choose from {sorted(FAULTS)}"
+            )
+        if not 0 <= self.onset_s < self.end_s or not 0 < self.severity <= 1:
+            raise InputError(
+                "a fault must satisfy 0 <= onset_s < end_s and 0 < severity <= 1, got "
+                f"onset_s {self.onset_s:g}, end_s {self.end_s:g}, severity {self.severity:g} "
+                f"for {self.name!r}; change them"
+            )
+
     def severity_at(self, time_s: float) -> float:
         """Return how bad the fault is, from 0 (none) to ``severity``."""
         if not self.onset_s <= time_s < self.end_s:
@@ -109,6 +122,13 @@ class Scenario:
     distractors: float = 1.0
     physics: Physics = field(default_factory=Physics)
 
+    def __post_init__(self) -> None:
+        if not self.duration_s > 0 or not self.distractors >= 0:
+            raise InputError(
+                "a scenario must satisfy duration_s > 0 and distractors >= 0, got "
+                f"{self.duration_s:g} and {self.distractors:g}; change them"
+            )
+
 
 def normal_scenario(*, duration_s: float, seed: int, after_s: float = 0.0) -> Scenario:
     """Return a run without faults; set-points change all the same."""
@@ -126,28 +146,3 @@ def fault_campaign(
     )
     duration_s = gap_s + len(order) * (fault_s + gap_s)
     return Scenario(duration_s, seed, EPOCH_NS + round(after_s * NANOSECONDS), faults)
-
-
-def truth(scenario: Scenario) -> dict[str, Any]:
-    """Return what was injected, for JSON; times are nanoseconds UTC."""
-
-    def at_ns(time_s: float) -> int:
-        return scenario.t_start_ns + round(time_s * NANOSECONDS)
-
-    return {
-        "is_simulated": True,
-        "seed": scenario.seed,
-        "t_start_ns": scenario.t_start_ns,
-        "t_end_ns": at_ns(scenario.duration_s),
-        "faults": [
-            {
-                "name": fault.name,
-                "title": FAULTS[fault.name].title,
-                "onset_ns": at_ns(fault.onset_s),
-                "end_ns": at_ns(fault.end_s),
-                "first_stream": FAULTS[fault.name].first_stream,
-                "note": FAULTS[fault.name].note,
-            }
-            for fault in scenario.faults
-        ],
-    }
