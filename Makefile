@@ -55,7 +55,7 @@ services-stop:  ## Stop it
 	deploy/kafka/kafka.sh stop
 
 lock: setup  ## Resolve the dependencies of pyproject.toml anew
-	$(BIN)/uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
 clean: services-stop  ## Remove the environment, services and output of demos

@@ -1,0 +1,113 @@
+"""Writes messages: idempotent, and in transactions with the offsets that they answer for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kafka
+from kafka.errors import ProducerFencedError
+from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
+
+from connectors.kafka_io.connection import KafkaSettings, unavailable
+from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
+
+MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
+"""kafka-python's producer has no bound of its own; publish waits for acknowledgements beyond it."""
+REQUEST_TIMEOUT_S = 30.0
+
+
+class KafkaPublisher:
+    """Implements :class:`fusion.ports.Publisher` on Apache Kafka.
+
+    With a ``transactional_id`` every call of :meth:`publish` is one transaction, and opening a
+    second publisher of the same id shuts out the first and undoes what it had begun.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        group: str | None = None,
+        transactional_id: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._is_transactional = transactional_id is not None
+        with unavailable(settings):
+            self._producer: Any = kafka.KafkaProducer(
+                bootstrap_servers=settings.bootstrap_servers,
+                acks="all",
+                # Must be said: kafka-python silently switches it off otherwise.
+                enable_idempotence=True,
+                transactional_id=transactional_id,
+                compression_type="zstd",
+                linger_ms=5,
+                max_request_size=MAX_RECORD_BYTES + 64 * 1024,
+                request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
+            )
+            if self._is_transactional:
+                self._producer.init_transactions()
+
+    def publish(
+        self,
+        messages: Sequence[Message],
+        *,
+        commit: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
+        """Store ``messages``; in a transaction, with the group's ``commit`` or not at all."""
+        if commit is not None and (self._group is None or not self._is_transactional):
+            raise ValueError(
+                "positions can be committed only in a transaction of a group; "
+                "open the publisher with group=... and transactional_id=..."
+            )
+        with unavailable(self._settings):
+            if not self._is_transactional:
+                self._send(messages)
+                return
+            self._producer.begin_transaction()
+            try:
+                self._send(messages)
+                if commit:
+                    self._producer.send_offsets_to_transaction(_to_offsets(commit), self._group)
+                self._producer.commit_transaction()
+            except ProducerFencedError:
+                raise
+            except BaseException:
+                self._producer.abort_transaction()
+                raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._producer.close()
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        waiting: list[Any] = []
+        num_bytes = 0
+        for message in messages:
+            if num_bytes > MAX_IN_FLIGHT_BYTES:
+                _await_all(waiting)
+                waiting, num_bytes = [], 0
+            waiting.append(
+                self._producer.send(
+                    message.topic,
+                    key=message.key.encode(),
+                    value=message.value,
+                    headers=[(name, text.encode()) for name, text in message.headers.items()],
+                )
+            )
+            num_bytes += len(message.value)
+        self._producer.flush(REQUEST_TIMEOUT_S)
+        _await_all(waiting)
+
+
+def _to_offsets(commit: Mapping[TopicPartition, int]) -> dict[Any, OffsetAndMetadata]:
+    return {
+        KafkaPartition(*part): OffsetAndMetadata(offset, "", -1) for part, offset in commit.items()
+    }
+
+
+def _await_all(futures: Sequence[Any]) -> None:
+    for future in futures:
+        future.get(timeout=REQUEST_TIMEOUT_S)
