@@ -13,7 +13,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fusion.errors import BrokerUnavailableError, InputError
@@ -107,6 +107,7 @@ class EmbeddedSource:
         self._topics = list(topics)
         self._group = group
         self._positions: dict[TopicPartition, int] = {}
+        self._held: frozenset[TopicPartition] = frozenset()
         self._refresh_partitions()
 
     def poll(self, *, timeout_s: float) -> list[Record]:
@@ -118,6 +119,17 @@ class EmbeddedSource:
             if records or time.monotonic() >= deadline_s:
                 return records
             time.sleep(min(IDLE_WAIT_S, max(0.0, deadline_s - time.monotonic())))
+
+    def assigned(self) -> dict[TopicPartition, int]:
+        """Return every partition: one machine has one reader, nothing is ever taken away."""
+        return dict.fromkeys(self._positions, 1)
+
+    def keep_alive(self) -> None:
+        """Nobody else waits for this reader's partitions."""
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Give no records of ``partitions`` until further notice, and those of all others."""
+        self._held = frozenset(partitions)
 
     def positions(self) -> dict[TopicPartition, int]:
         """Return the offset of the next record that ``poll`` would give, per partition."""
@@ -158,6 +170,8 @@ class EmbeddedSource:
         self._refresh_partitions()
         arrived: list[tuple[int, Record]] = []
         for part, offset in self._positions.items():
+            if part in self._held:
+                continue
             rows = self._connection.execute(
                 "SELECT id, topic, partition, offset, key, value, headers, t_broker_ns "
                 "FROM records WHERE topic = ? AND partition = ? AND offset >= ? "

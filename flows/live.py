@@ -1,9 +1,10 @@
-"""Builds the live chain of one plant and puts it back where it stopped."""
+"""Builds the live process of some plants and puts each back where it stopped."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,70 +12,185 @@ import torch
 from flows import wiring
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
-from fusion.manifest import load_manifest
+from fusion.errors import BrokerUnavailableError, InputError
+from fusion.manifest import Manifest, load_manifest
 from fusion.plant import Plant
+from fusion.ports import Clock, Inference, Publisher
+from fusion.schema import TopicPartition
 from fusion.scoring import Calibration, Scorer
-from fusion.stream.checkpoint import Checkpoint, newest_checkpoint
-from fusion.stream.intake import Intake, is_caught_up
-from fusion.stream.live import Live, Step
+from fusion.stream.chain import Chain
+from fusion.stream.checkpoint import (
+    Checkpoint,
+    ShardCheckpoint,
+    checkpoint_of,
+    newest_by_key,
+    shard_key,
+)
+from fusion.stream.intake import Intake
+from fusion.stream.live import Live
+from fusion.stream.progress import ProgressWatch
 from fusion.stream.reading import read_to_end
+from fusion.stream.shard import Shard, Step
 from fusion.stream.windows import WindowEncoder
 from fusion.training.package import load_normaliser
+
+FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 30.0
+JOIN_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A plant, and the model version that watches it."""
+
+    plant: Plant
+    model_dir: Path
 
 
 @contextlib.contextmanager
 def open_live(
-    plant: Plant, model_dir: Path, settings: Settings, *, skip_backlog: bool = False
+    watched: Sequence[Watched],
+    settings: Settings,
+    *,
+    skip_backlog: bool = False,
+    on_beat: Callable[[ProgressWatch], None] = lambda _: None,
 ) -> Iterator[Live]:
-    """Yield the live chain of ``plant``, resumed from its last checkpoint.
+    """Yield the live process of plants that share a prefix, each resumed from its checkpoint.
 
     With ``skip_backlog`` the very first start begins at the broker's newest record; every later
     one goes on where the last one stopped, so that nothing in between is left out.
 
-    The publisher is opened first: it shuts out a former process of the same plant, so that nothing
-    can be written any more between reading the checkpoint and going on from it.
-
     Raises:
-        ManifestMismatchError: The model was trained for another plant; names what differs.
+        ManifestMismatchError: A model was trained for another plant; names what differs.
+        InputError: The plants have different prefixes, or the same address twice.
         BrokerUnavailableError: The broker is away.
     """
     # One tick at a time is too little work for two threads: they would only wait for one another.
     torch.set_num_threads(1)
-    manifest = load_manifest(model_dir)
-    manifest.require_fits(plant)
-    group = f"live-{plant.prefix}"
-    wiring.prepare_topics(settings, plant)
+    first = _require_together(watched)
+    group = f"live-{first.prefix}"
+    for each in watched:
+        wiring.prepare_topics(settings, each.plant)
+    topics = tuple(dict.fromkeys(topic for each in watched for topic in each.plant.sense_topics))
     with contextlib.ExitStack() as stack:
-        publisher = wiring.open_publisher(settings, group=group, writer="live")
-        stack.callback(publisher.close)
-        checkpoint = read_checkpoint(plant, settings)
-        topics = (*plant.sense_topics, plant.topic("alarm-commands"))
-        source = wiring.open_source(settings, topics, group)
+        models = _load_models(watched, stack)
+        source = wiring.open_member(settings, (*topics, first.topic("alarm-commands")), group)
         stack.callback(source.close)
-        inference = wiring.open_inference(model_dir)
-        stack.callback(inference.close)
-        live = Live(
-            plant=plant,
-            model_version=manifest.version,
-            source=source,
-            publisher=publisher,
-            intake=Intake(plant, source, wiring.open_clock(), context_ticks=manifest.window_ticks),
-            windows=WindowEncoder(inference, plant, manifest, load_normaliser(model_dir)),
-            scorer=Scorer(Calibration.load(model_dir), plant, manifest.version),
-            alarms=AlarmEngine(plant),
-        )
-        if checkpoint is not None:
-            live.resume(checkpoint)
-        elif skip_backlog and not source.committed():
-            source.seek(source.end_offsets())
+        clock = wiring.open_clock()
+
+        def open_shard(number: int) -> Shard:
+            # First of all: from here on a former owner can say nothing more, and what it has said
+            # and committed stands still.
+            publisher = wiring.open_publisher(settings, group=group, writer=f"live-{number}")
+            try:
+                newest = read_checkpoints(first, settings)
+                parts = [part for part in source.assigned() if part.partition == number]
+                committed = source.committed()
+                starts = dict.fromkeys(parts, 0) | {
+                    p: committed[p] for p in parts if p in committed
+                }
+                if skip_backlog and not any(part in committed for part in parts):
+                    starts = {p: at for p, at in source.end_offsets().items() if p in parts}
+                source.seek(starts)
+                return _resume_shard(number, publisher, newest)
+            except BaseException:
+                publisher.close()
+                raise
+
+        def _resume_shard(number: int, publisher: Publisher, newest: Mapping[str, bytes]) -> Shard:
+            def open_chain(address: str) -> Chain | None:
+                model = models.get(address)
+                return None if model is None else _open_chain(model, live, number, newest, clock)
+
+            saved = newest.get(shard_key(number))
+            checkpoint = None if saved is None else ShardCheckpoint.model_validate_json(saved)
+            shard = Shard(number, first, publisher, open_chain=open_chain, checkpoint=checkpoint)
+            for address, model in models.items():
+                before = checkpoint_of(model.plant, newest)
+                if before is not None and before.partition == number:
+                    shard.add(address, _open_chain(model, live, number, newest, clock))
+            return shard
+
+        live = Live(source, clock, open_shard, on_beat)
+        stack.callback(live.close)
+        if skip_backlog:
+            live.join(patience_s=JOIN_PATIENCE_S)
         yield live
 
 
-def read_checkpoint(plant: Plant, settings: Settings) -> Checkpoint | None:
-    """Return the last checkpoint of ``plant``; None on its first start."""
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What the chains of one plant are made of."""
+
+    plant: Plant
+    model_dir: Path
+    manifest: Manifest
+    inference: Inference
+    calibration: Calibration
+
+
+def _load_models(watched: Sequence[Watched], stack: contextlib.ExitStack) -> dict[str, _Model]:
+    models: dict[str, _Model] = {}
+    for each in watched:
+        manifest = load_manifest(each.model_dir)
+        manifest.require_fits(each.plant)
+        inference = wiring.open_inference(each.model_dir)
+        stack.callback(inference.close)
+        models[str(each.plant.address)] = _Model(
+            each.plant, each.model_dir, manifest, inference, Calibration.load(each.model_dir)
+        )
+    return models
+
+
+def _open_chain(
+    model: _Model, live: Live, number: int, newest: Mapping[str, bytes], clock: Clock
+) -> Chain:
+    """Return the chain of a plant, resumed from its checkpoint."""
+    plant, manifest = model.plant, model.manifest
+    chain = Chain(
+        plant=plant,
+        model_version=manifest.version,
+        intake=Intake(
+            plant,
+            clock,
+            context_ticks=manifest.window_ticks,
+            has_unread=lambda topic: live.has_unread(TopicPartition(topic, number)),
+        ),
+        windows=WindowEncoder(model.inference, plant, manifest, load_normaliser(model.model_dir)),
+        scorer=Scorer(model.calibration, plant, manifest.version),
+        alarms=AlarmEngine(plant),
+        partition=number,
+    )
+    checkpoint = checkpoint_of(plant, newest)
+    if checkpoint is not None:
+        chain.resume(checkpoint)
+    return chain
+
+
+def _require_together(watched: Sequence[Watched]) -> Plant:
+    prefixes = sorted({each.plant.prefix for each in watched})
+    if len(prefixes) != 1:
+        raise InputError(
+            f"plants that one process watches must share a prefix, got {prefixes}; "
+            "start one process for each prefix"
+        )
+    addresses = [str(each.plant.address) for each in watched]
+    if len(set(addresses)) < len(addresses):
+        raise InputError(
+            f"plants must have different addresses, got {sorted(addresses)}; give each file once"
+        )
+    return watched[0].plant
+
+
+def read_checkpoints(plant: Plant, settings: Settings) -> dict[str, bytes]:
+    """Return the newest checkpoint of every plant and partition number of ``plant``'s prefix."""
     source = wiring.open_source(settings, (plant.topic("checkpoints"),), f"reads-{plant.prefix}")
     with contextlib.closing(source):
-        return newest_checkpoint(read_to_end(source), plant)
+        return newest_by_key(read_to_end(source))
+
+
+def read_checkpoint(plant: Plant, settings: Settings) -> Checkpoint | None:
+    """Return the last checkpoint of ``plant``; None before its first."""
+    return checkpoint_of(plant, read_checkpoints(plant, settings))
 
 
 def run_live(
@@ -90,9 +206,40 @@ def run_live(
     def is_done() -> bool:
         nonlocal is_read_out
         if may_end is not None and may_end():
-            is_read_out = is_caught_up(live.source)
+            is_read_out = live.is_caught_up()
         return should_stop() or is_read_out
 
     yield from live.steps(should_stop=is_done)
     if is_read_out:
-        yield live.finish()
+        yield from live.finish()
+
+
+def watch(
+    watched: Sequence[Watched],
+    settings: Settings,
+    *,
+    should_stop: Callable[[], bool],
+    skip_backlog: bool = False,
+    on_beat: Callable[[ProgressWatch], None] = lambda _: None,
+    on_away: Callable[[BrokerUnavailableError, float], None] = lambda _error, _pause_s: None,
+) -> Iterator[tuple[Live, Step]]:
+    """Yield every step for ever, also across times when the broker is away.
+
+    ``on_away`` hears what failed and in how many seconds it is tried again. A process that was
+    away for long goes on where it stopped.
+    """
+    clock = wiring.open_clock()
+    pause_s = FIRST_PAUSE_S
+    while not should_stop():
+        try:
+            with open_live(watched, settings, skip_backlog=skip_backlog, on_beat=on_beat) as live:
+                for step in run_live(live, should_stop=should_stop):
+                    pause_s = FIRST_PAUSE_S
+                    yield live, step
+        except BrokerUnavailableError as away:
+            on_away(away, pause_s)
+            waited_s = 0.0
+            while waited_s < pause_s and not should_stop():
+                clock.sleep(min(0.2, pause_s - waited_s))
+                waited_s += 0.2
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)

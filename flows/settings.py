@@ -38,6 +38,25 @@ class Settings(BaseSettings):
         default=1, ge=1, le=1_000, description="Partitions of each sense topic, when created."
     )
 
+    replica: str = Field(
+        default="1",
+        pattern=r"^[a-zA-Z0-9._-]{0,100}$",
+        description="Name of this live process among those of its plants. Equal after a restart: "
+        "its partitions wait for it. Empty: they move to others as soon as it leaves.",
+    )
+    session_timeout_s: float = Field(
+        default=30.0,
+        ge=6,
+        le=1_800,
+        description="After this long without a sign of life, others take over a live process.",
+    )
+    health_address: str = Field(
+        default="",
+        pattern=r"^$|^[a-zA-Z0-9.:-]+:\d{1,5}$",
+        description="Host and port where `fusion live` answers /health/live and /health/ready; "
+        "empty: it does not.",
+    )
+
     @property
     def broker_path(self) -> Path:
         """The embedded broker's file."""

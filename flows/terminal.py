@@ -23,7 +23,8 @@ from rich.text import Text
 
 from fusion.alignment import Counts
 from fusion.schema import AlarmEvent, AlarmState, Condition, ShownState, TopicPartition
-from fusion.stream.live import Live, Step
+from fusion.stream.live import Live
+from fusion.stream.shard import Step
 
 CONSOLE = Console(stderr=True)
 
@@ -79,7 +80,7 @@ class LiveTable:
         self._log.extend(lines)
         self._see(step)
         if CONSOLE.is_terminal:
-            self._screen.update(self._draw(live.alarms.states(), live.intake.total()), refresh=True)
+            self._screen.update(self._draw(live.alarm_states(), live.total()), refresh=True)
         else:
             for line in lines:
                 CONSOLE.print(line)

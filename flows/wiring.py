@@ -11,6 +11,7 @@ from connectors.kafka_io import (
     KafkaPublisher,
     KafkaSettings,
     KafkaSource,
+    Membership,
     TopicSpec,
     ensure_topics,
 )
@@ -22,7 +23,7 @@ from fusion.ports import Clock, Inference, Lake, Publisher, Source
 
 COMPACTED_KINDS = ("alarms", "checkpoints")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
-SINGLE_KINDS = ("scores", "alarm-commands", "alarm-events", "dead-letters")
+SINGLE_KINDS = ("scores", "alarm-events", "dead-letters")
 
 
 def open_clock() -> Clock:
@@ -34,6 +35,17 @@ def open_source(settings: Settings, topics: Sequence[str], group: str) -> Source
     """Return a reader of ``topics`` that starts where ``group`` has committed, else at first."""
     if settings.broker == "kafka":
         return KafkaSource(_kafka(settings), topics=topics, group=group)
+    return EmbeddedSource(_embedded(settings), topics=topics, group=group)
+
+
+def open_member(settings: Settings, topics: Sequence[str], group: str) -> Source:
+    """Return a reader of this process's share of ``topics``: whole partition numbers.
+
+    On the embedded broker that is everything: one machine has one reader of a group.
+    """
+    if settings.broker == "kafka":
+        membership = Membership(settings.replica or None, settings.session_timeout_s)
+        return KafkaSource(_kafka(settings), topics, group, membership)
     return EmbeddedSource(_embedded(settings), topics=topics, group=group)
 
 
@@ -62,7 +74,9 @@ def open_inference(model_dir: Path) -> Inference:
 
 def prepare_topics(settings: Settings, plant: Plant) -> None:
     """Create the topics of ``plant`` that do not exist yet."""
-    partitions = dict.fromkeys(plant.sense_topics, settings.partitions)
+    # Commands lie with what the plant senses: the process that watches it gets both.
+    together = (*plant.sense_topics, plant.topic("alarm-commands"))
+    partitions = dict.fromkeys(together, settings.partitions)
     partitions |= {plant.topic(kind): 1 for kind in (*COMPACTED_KINDS, *SINGLE_KINDS)}
     compacted = {plant.topic(kind) for kind in COMPACTED_KINDS}
     if settings.broker == "kafka":

@@ -10,6 +10,7 @@
     │   └── ManifestMismatchError        a model that does not fit the plant
     ├── RecordError                      one record cannot be used; goes to dead-letters
     ├── CollapseError                    a training run that lost its embedding
+    ├── FencedError                      another process has taken this one's place
     ├── BrokerUnavailableError           retriable
     ├── InferenceUnavailableError        retriable
     └── LakeUnavailableError             retriable
@@ -74,6 +75,10 @@ class RecordError(FusionError):
 
 class CollapseError(FusionError):
     """The embedding lost its information during training; the run stopped itself."""
+
+
+class FencedError(FusionError):
+    """Another process took this one's place as reader or writer; this one must not go on."""
 
 
 class BrokerUnavailableError(FusionError):

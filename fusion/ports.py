@@ -6,7 +6,7 @@ contract suite in ``tests/contract``. Only ``flows/wiring.py`` chooses between t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,14 +16,38 @@ from fusion.schema import Message, Record, TopicPartition
 
 
 class Source(Protocol):
-    """Reads records of some topics, in order per partition."""
+    """Reads records of some topics, in order per partition.
+
+    Not to be shared between threads.
+    """
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         """Return the next records, at most one fetch; an empty list when none came in time.
 
         Raises:
             BrokerUnavailableError: The broker did not answer.
+            FencedError: Another process took this member's place in the group.
         """
+        ...
+
+    def assigned(self) -> dict[TopicPartition, int]:
+        """Return the partitions that this source reads now, each with a stamp.
+
+        A stamp changes when a partition was taken away and given back, however short the time in
+        between: what was known of it must then be read anew. Changes only inside ``poll`` and
+        ``keep_alive``.
+        """
+        ...
+
+    def keep_alive(self) -> None:
+        """Stay a member of the group while the records of the last poll are being worked on.
+
+        Reads nothing: no position of a partition that stays assigned moves.
+        """
+        ...
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Give no records of ``partitions`` from now on, and again those of all others."""
         ...
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -59,7 +83,10 @@ class Publisher(Protocol):
         """Store ``messages`` and, with them or not at all, the group's ``commit`` positions.
 
         Raises:
-            BrokerUnavailableError: Nothing of this call is visible to readers; call it again.
+            BrokerUnavailableError: Not known to be stored. A writer without ``commit`` calls again
+                (readers drop repeats by epoch and number); one with ``commit`` opens a new
+                publisher, which ends what this one had begun, and goes on from what is committed.
+            FencedError: Another process took over as the writer; nothing was stored.
         """
         ...
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kafka.errors import KafkaError, ProducerFencedError
+from kafka.errors import (
+    FencedInstanceIdError,
+    InvalidProducerEpochError,
+    KafkaError,
+    ProducerFencedError,
+)
 
-from fusion.errors import BrokerUnavailableError, FusionError
+from fusion.errors import BrokerUnavailableError, FencedError
+
+FENCED = (FencedInstanceIdError, InvalidProducerEpochError, ProducerFencedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +26,47 @@ class KafkaSettings:
     bootstrap_servers: str
 
 
-class FencedError(FusionError):
-    """Another process took over as the writer of this group; this one must stop."""
-
-
 @contextlib.contextmanager
 def unavailable(settings: KafkaSettings) -> Iterator[None]:
     """Say what went wrong with the cluster in the product's own errors."""
     try:
         yield
-    except ProducerFencedError as fenced:
+    except FENCED as fenced:
         raise FencedError(
-            "only one process may write for a plant, and a newer one has taken over; "
-            "stop this one, or give it another plant"
+            "only one process may read and write for a partition of a plant, and a newer one has "
+            f"taken over ({type(fenced).__name__}); stop this one, or change its FUSION_REPLICA"
         ) from fenced
     except KafkaError as failed:
         raise BrokerUnavailableError(
             f"the broker at {settings.bootstrap_servers} must answer, but: "
             f"{type(failed).__name__}: {failed}; check that it runs and FUSION_KAFKA_BOOTSTRAP"
         ) from failed
+
+
+def within(timeout_s: float, call: Callable[[], object], *, what: str) -> None:
+    """Do ``call``, and give up after ``timeout_s``.
+
+    kafka-python waits without end for the outcome of a transaction. The thread that waits is left
+    behind; it ends with the producer, which must not be used any more.
+
+    Raises:
+        BrokerUnavailableError: There was no outcome in time.
+    """
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 raised again below, in the caller's thread
+            failure.append(error)
+
+    waiting = threading.Thread(target=run, name=f"kafka {what}", daemon=True)
+    waiting.start()
+    waiting.join(timeout_s)
+    if waiting.is_alive():
+        raise BrokerUnavailableError(
+            f"the broker must answer {what} within {timeout_s:g} s, and did not; whether it was "
+            "stored shows when a new publisher is opened; check the broker"
+        )
+    if failure:
+        raise failure[0]

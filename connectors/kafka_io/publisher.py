@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import kafka
-from kafka.errors import ProducerFencedError
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
-from connectors.kafka_io.connection import KafkaSettings, unavailable
+from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, within
+from fusion.errors import BrokerUnavailableError
 from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
 
 MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """kafka-python's producer has no bound of its own; publish waits for acknowledgements beyond it."""
 REQUEST_TIMEOUT_S = 30.0
+ABORT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
+TRANSACTION_TIMEOUT_S = 60.0
 
 
 class KafkaPublisher:
@@ -46,6 +51,9 @@ class KafkaPublisher:
                 linger_ms=5,
                 max_request_size=MAX_RECORD_BYTES + 64 * 1024,
                 request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
+                delivery_timeout_ms=round(REQUEST_TIMEOUT_S * 1000) + 5,
+                max_block_ms=round(REQUEST_TIMEOUT_S * 1000),
+                transaction_timeout_ms=round(TRANSACTION_TIMEOUT_S * 1000),
             )
             if self._is_transactional:
                 self._producer.init_transactions()
@@ -71,16 +79,21 @@ class KafkaPublisher:
                 self._send(messages)
                 if commit:
                     self._producer.send_offsets_to_transaction(_to_offsets(commit), self._group)
-                self._producer.commit_transaction()
-            except ProducerFencedError:
+                within(REQUEST_TIMEOUT_S, self._producer.commit_transaction, what="a commit")
+            except FENCED:
                 raise
             except BaseException:
-                self._producer.abort_transaction()
+                self._abort()
                 raise
 
+    def _abort(self) -> None:
+        """Undo what was begun. Where that fails too, the next publisher of this id undoes it."""
+        with contextlib.suppress(KafkaError, BrokerUnavailableError):
+            within(ABORT_TIMEOUT_S, self._producer.abort_transaction, what="an abort")
+
     def close(self) -> None:
-        """Close the connection."""
-        self._producer.close()
+        """Close the connection. What was published is stored already."""
+        self._producer.close(timeout=CLOSE_TIMEOUT_S)
 
     def _send(self, messages: Sequence[Message]) -> None:
         waiting: list[Any] = []
@@ -94,7 +107,10 @@ class KafkaPublisher:
                     message.topic,
                     key=message.key.encode(),
                     value=message.value,
-                    headers=[(name, text.encode()) for name, text in message.headers.items()],
+                    headers=[
+                        (name, text.encode(errors="surrogateescape"))
+                        for name, text in message.headers.items()
+                    ],
                 )
             )
             num_bytes += len(message.value)

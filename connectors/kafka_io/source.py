@@ -1,28 +1,51 @@
-"""Reads records of committed transactions."""
+"""Reads records of committed transactions: all partitions of its topics, or its share of a group.
+
+A reader without a ``Membership`` has every partition. A member of a group has the numbers that the
+group gives it (see :mod:`connectors.kafka_io.assignor`), and keeps them over a quick restart when
+it has an instance id (static membership, KIP-345).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import kafka
 from kafka.structs import TopicPartition as KafkaPartition
 
+from connectors.kafka_io.assignor import CoPartitionedAssignor
 from connectors.kafka_io.connection import KafkaSettings, unavailable
-from fusion.errors import BrokerUnavailableError
+from fusion.errors import BrokerUnavailableError, InputError
 from fusion.schema import MAX_RECORD_BYTES, Record, TopicPartition
 
 MAX_POLL_RECORDS = 500
 MAX_FETCH_BYTES = 16 * 1024 * 1024
+HEARTBEATS_PER_SESSION = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """How a reader takes part in its group."""
+
+    instance_id: str | None
+    """Equal after a restart: the partitions wait for it. None: they move at once when it leaves."""
+    session_timeout_s: float
+    """After this long without a sign of life the partitions of a member go to others."""
+    max_poll_interval_s: float = 300.0
 
 
 class KafkaSource:
-    """Implements :class:`fusion.ports.Source` on Apache Kafka.
+    """Implements :class:`fusion.ports.Source` on Apache Kafka."""
 
-    It reads all partitions of its topics (one replica); a group's offsets are stored on the broker.
-    """
-
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str], group: str) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        group: str,
+        membership: Membership | None = None,
+    ) -> None:
+        self._settings = settings
         with unavailable(settings):
             self._consumer: Any = kafka.KafkaConsumer(
                 bootstrap_servers=settings.bootstrap_servers,
@@ -33,43 +56,68 @@ class KafkaSource:
                 max_poll_records=MAX_POLL_RECORDS,
                 fetch_max_bytes=MAX_FETCH_BYTES,
                 max_partition_fetch_bytes=MAX_RECORD_BYTES + 64 * 1024,
+                **_membership_options(membership),
             )
-            self._settings = settings
-            self._partitions = [
-                KafkaPartition(topic, number)
-                for topic in topics
-                for number in sorted(_require_partitions(self._consumer, topic))
-            ]
-            self._consumer.assign(self._partitions)
+            partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
+            self._assignment = _Assignment()
+            if membership is None:
+                everything = [KafkaPartition(t, n) for t in topics for n in partitions[t]]
+                self._consumer.assign(everything)
+                self._assignment.on_partitions_assigned(everything)
+            else:
+                _require_equal_counts(partitions)
+                self._consumer.subscribe(topics=list(topics), listener=self._assignment)
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         """Return the next records of committed transactions, at most one fetch."""
         with unavailable(self._settings):
+            self._let_parked_records_go_on()
             fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
         return [_to_record(each) for batch in fetched.values() for each in batch]
 
+    def assigned(self) -> dict[TopicPartition, int]:
+        """Return the partitions that are read now, and when (counted) each was assigned."""
+        return dict(self._assignment.stamps)
+
+    def keep_alive(self) -> None:
+        """Poll with everything paused: the group sees a living member, and nothing is read."""
+        with unavailable(self._settings):
+            held = set(self._consumer.paused())
+            others = set(self._consumer.assignment()) - held
+            self._consumer.pause(*others)
+            self._consumer.poll(timeout_ms=0)
+            self._consumer.resume(*(others & set(self._consumer.assignment())))
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Pause ``partitions`` and resume all others."""
+        assigned = set(self._consumer.assignment())
+        wanted = {KafkaPartition(*part) for part in partitions} & assigned
+        paused = set(self._consumer.paused()) & assigned
+        self._consumer.pause(*(wanted - paused))
+        self._consumer.resume(*(paused - wanted))
+
     def positions(self) -> dict[TopicPartition, int]:
-        """Return the offset at which ``poll`` goes on, per partition."""
+        """Return the offset at which ``poll`` goes on, per assigned partition."""
         with unavailable(self._settings):
             return {
-                TopicPartition(part.topic, part.partition): self._consumer.position(part)
-                for part in self._partitions
+                part: self._consumer.position(KafkaPartition(*part)) for part in self.assigned()
             }
 
     def committed(self) -> dict[TopicPartition, int]:
-        """Return what the group has committed of these topics."""
+        """Return what the group has committed of the assigned partitions."""
         with unavailable(self._settings):
-            found = {part: self._consumer.committed(part) for part in self._partitions}
-        return {
-            TopicPartition(part.topic, part.partition): offset
-            for part, offset in found.items()
-            if offset is not None
-        }
+            found = {
+                part: self._consumer.committed(KafkaPartition(*part)) for part in self.assigned()
+            }
+        return {part: offset for part, offset in found.items() if offset is not None}
 
     def end_offsets(self) -> dict[TopicPartition, int]:
-        """Return the end of what is committed, per partition, markers included."""
+        """Return the end of what is committed, per assigned partition, markers included."""
+        wanted = [KafkaPartition(*part) for part in self.assigned()]
+        if not wanted:
+            return {}
         with unavailable(self._settings):
-            ends = self._consumer.end_offsets(self._partitions)
+            ends = self._consumer.end_offsets(wanted)
         return {TopicPartition(part.topic, part.partition): end for part, end in ends.items()}
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -77,19 +125,71 @@ class KafkaSource:
         for part, offset in positions.items():
             self._consumer.seek(KafkaPartition(*part), offset)
 
+    def _let_parked_records_go_on(self) -> None:
+        """Mend a stall of kafka-python 3.0.12 after a pause.
+
+        Parsed records of a partition that was paused and resumed go on only when no other parsed
+        records are at hand, and used-up ones count as at hand: the partition then stands still for
+        ever. The contract suite (hold and release) shows whether this is still needed.
+        """
+        fetcher = self._consumer._fetcher  # noqa: SLF001 there is no other way to it
+        if not fetcher._next_partition_records:  # noqa: SLF001
+            fetcher._next_partition_records = None  # noqa: SLF001
+
     def close(self) -> None:
-        """Close the connection. Commits nothing."""
+        """Leave, unless an instance id keeps the place in the group. Commits nothing."""
         self._consumer.close(autocommit=False)
 
 
-def _require_partitions(consumer: Any, topic: str) -> set[int]:
+class _Assignment(kafka.ConsumerRebalanceListener):
+    """What the group has given to this member. Called by the library while it polls."""
+
+    def __init__(self) -> None:
+        self.stamps: dict[TopicPartition, int] = {}
+        self._count = 0
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._count += 1
+        self.stamps |= {TopicPartition(p.topic, p.partition): self._count for p in assigned}
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        gone = {TopicPartition(p.topic, p.partition) for p in revoked}
+        self.stamps = {part: stamp for part, stamp in self.stamps.items() if part not in gone}
+
+    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        self.on_partitions_revoked(lost)
+
+
+def _membership_options(membership: Membership | None) -> dict[str, Any]:
+    if membership is None:
+        return {}
+    session_ms = round(membership.session_timeout_s * 1000)
+    return {
+        "partition_assignment_strategy": [CoPartitionedAssignor],
+        "group_instance_id": membership.instance_id,
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": session_ms // HEARTBEATS_PER_SESSION,
+        "max_poll_interval_ms": round(membership.max_poll_interval_s * 1000),
+    }
+
+
+def _partitions(consumer: Any, topic: str) -> list[int]:
     partitions: set[int] | None = consumer.partitions_for_topic(topic)
     if not partitions:
         raise BrokerUnavailableError(
             f"topic {topic!r} must exist to be read; create the plant's topics first "
             "(every fusion command does), or check the prefix in the plant file"
         )
-    return partitions
+    return sorted(partitions)
+
+
+def _require_equal_counts(partitions: Mapping[str, Sequence[int]]) -> None:
+    if len({len(numbers) for numbers in partitions.values()}) > 1:
+        counts = {topic: len(numbers) for topic, numbers in partitions.items()}
+        raise InputError(
+            "topics that are read together must have the same number of partitions, so that one "
+            f"process gets everything of an asset; got {counts}; make them anew with equal numbers"
+        )
 
 
 def _to_record(fetched: Any) -> Record:
@@ -99,6 +199,9 @@ def _to_record(fetched: Any) -> Record:
         offset=fetched.offset,
         key=(fetched.key or b"").decode(errors="replace"),
         value=fetched.value or b"",
-        headers={name: (raw or b"").decode(errors="replace") for name, raw in fetched.headers},
+        # Bytes that are no text survive: a dead letter can be sent again as it came.
+        headers={
+            name: (raw or b"").decode(errors="surrogateescape") for name, raw in fetched.headers
+        },
         t_broker_ns=fetched.timestamp * 1_000_000,
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
-from flows.live import open_live, run_live
+from flows.health import Health, serve_health
+from flows.live import Watched, open_live, run_live, watch
 from flows.models import newest_model
 from flows.operate import acknowledge, alarm_states
 from flows.replay import ReplayReport
@@ -21,8 +23,10 @@ from flows.replay_payloads import load_replay
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, alarm_table, counts_table, progress_bar
+from fusion.alignment import Counts
+from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import NANOSECONDS, Plant
-from fusion.schema import Payload
+from fusion.schema import Payload, TopicPartition
 from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
 
 Speed = Annotated[
@@ -133,9 +137,15 @@ def publish(
 
 
 def live(
-    plant_file: PlantFile,
+    plant_files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PLANT...", help="One or more plant files that share a prefix, and so topics."
+        ),
+    ],
     model: Annotated[
-        Path | None, typer.Option(help="Model version to serve; default: the newest one.")
+        Path | None,
+        typer.Option(help="Model version to serve, with one plant; default: the newest one."),
     ] = None,
     until_caught_up: Annotated[
         bool, typer.Option("--until-caught-up", help="End when every record is read.")
@@ -145,24 +155,66 @@ def live(
         typer.Option("--skip-backlog", help="On the very first start, begin with what is new."),
     ] = False,
 ) -> None:
-    """Watch the plant: score every tick, raise alarms, show them as a live table.
+    """Watch plants: score every tick, raise alarms, show them as a live table.
 
     Everything is published too: scores, alarms, alarm-events, dead-letters. Stop with Ctrl-C, or
     kill it: the next start goes on where this one stopped, and nothing is lost or said twice.
+
+    More processes with the same files and other names share the work, partition by partition:
+    [bold]FUSION_REPLICA=2 fusion live plants/*.yaml[/bold]. While the broker is away it waits.
     """
-    plant = load_plant(plant_file)
     settings = Settings.load()
-    model_dir = model or newest_model(settings, plant)
+    watched = _watched(plant_files, model, settings)
+    health = Health(wiring.open_clock())
+
+    def tell_away(away: BrokerUnavailableError, pause_s: float) -> None:
+        health.away(str(away))
+        CONSOLE.print(f"[yellow]trying again in {pause_s:.0f} s:[/yellow] {escape(str(away))}")
+
     with (
         stop_on_signals() as should_stop,
-        open_live(plant, model_dir, settings, skip_backlog=skip_backlog) as chain,
-        LiveTable(plant.prefix) as table,
+        serve_health(health, settings.health_address),
+        LiveTable(watched[0].plant.prefix) as table,
     ):
-        may_end = (lambda: True) if until_caught_up else None
-        for step in run_live(chain, should_stop=should_stop, may_end=may_end):
-            table.show(step, chain)
-        counts = chain.intake.counts()
+        if until_caught_up:
+            counts = _watch_to_end(watched, settings, should_stop, table, skip_backlog=skip_backlog)
+        else:
+            counts: dict[TopicPartition, Counts] = {}
+            for chain, step in watch(
+                watched,
+                settings,
+                should_stop=should_stop,
+                skip_backlog=skip_backlog,
+                on_beat=health.beat,
+                on_away=tell_away,
+            ):
+                table.show(step, chain)
+                counts = chain.counts()
     CONSOLE.print(counts_table(counts))
+
+
+def _watched(plant_files: list[Path], model: Path | None, settings: Settings) -> list[Watched]:
+    plants = [load_plant(path) for path in plant_files]
+    if model is not None and len(plants) > 1:
+        raise InputError(
+            f"--model names the model of one plant, got {len(plants)} plants; leave it out to "
+            "serve the newest model of each"
+        )
+    return [Watched(plant, model or newest_model(settings, plant)) for plant in plants]
+
+
+def _watch_to_end(
+    watched: list[Watched],
+    settings: Settings,
+    should_stop: Callable[[], bool],
+    table: LiveTable,
+    *,
+    skip_backlog: bool,
+) -> dict[TopicPartition, Counts]:
+    with open_live(watched, settings, skip_backlog=skip_backlog) as chain:
+        for step in run_live(chain, should_stop=should_stop, may_end=lambda: True):
+            table.show(step, chain)
+        return chain.counts()
 
 
 alarms_app = typer.Typer(no_args_is_help=True, help="List the alarms, or acknowledge one.")

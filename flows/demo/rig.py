@@ -15,7 +15,7 @@ from flows.cli.stream import publish
 from flows.demo.gather import DemoRun, report_inputs
 from flows.demo.place import DemoPlace, make_place
 from flows.demo.story import Story
-from flows.live import open_live, run_live
+from flows.live import Watched, open_live, run_live
 from flows.report import faults_from_truth, write_report
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, counts_table
@@ -93,7 +93,9 @@ def watch(
     with (
         stop_on_signals() as should_stop,
         open_live(
-            place.plant, model_dir, place.settings, skip_backlog=start_plant is not None
+            [Watched(place.plant, model_dir)],
+            place.settings,
+            skip_backlog=start_plant is not None,
         ) as live,
         LiveTable(place.plant.prefix) as table,
     ):
@@ -104,7 +106,7 @@ def watch(
             may_end=lambda: plant_runs is None or plant_runs.poll() is not None,
         ):
             table.show(step, live)
-        counts = live.intake.counts()
+        counts = live.counts()
     CONSOLE.print(counts_table(counts))
     if plant_runs is not None:
         _end_plant(plant_runs, is_stopped=should_stop())

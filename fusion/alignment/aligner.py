@@ -9,7 +9,7 @@ that is remembered, so that reading again judges alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,7 @@ class Aligner:
         self._partitions: dict[TopicPartition, PartitionLedger] = {}
         self._replayed_floors: dict[tuple[TopicPartition, int], int] = {}
         self._replayed_up_to: dict[TopicPartition, int] = {}
+        self._replayed_refused: set[tuple[TopicPartition, int]] = set()
         self._next_tick: int | None = None
         self._num_empty = 0
 
@@ -89,9 +90,20 @@ class Aligner:
         """Account for a record that could not be used; its dead letter is the caller's work."""
         self._partition(record).add(Entry(record.offset, None, "", 0, 0, Outcome.DEAD_LETTERED))
 
-    def was_answered(self, record: Record) -> bool:
+    def is_settled(self, record: Record) -> bool:
+        """Whether ``record`` was accounted for before a restart, and no open window needs it."""
+        ledger = self._partitions.get(record.topic_partition)
+        return ledger is not None and record.offset < ledger.position
+
+    def was_refused(self, record: Record) -> bool:
         """Whether ``record`` is read again after a restart, its dead letter already published."""
-        return record.offset < self._replayed_up_to.get(record.topic_partition, 0)
+        return (record.topic_partition, record.offset) in self._replayed_refused
+
+    def skip_to(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Note that everything below ``positions`` was read, whoever it was for."""
+        for part, offset in positions.items():
+            if part in self._partitions:
+                self._partitions[part].skip_to(offset)
 
     # ------------------------------------------------------------------ ticks out
 
@@ -168,7 +180,7 @@ class Aligner:
 
     def _floor(self, state: _StreamState, record: Record) -> int | None:
         """Return the closed frontier where it lies above the stream's own, else None."""
-        if self.was_answered(record):
+        if record.offset < self._replayed_up_to.get(record.topic_partition, 0):
             return self._replayed_floors.get((record.topic_partition, record.offset))
         if self._next_tick is None or self._next_tick <= self._own_frontier(state):
             return None
@@ -216,6 +228,7 @@ class Aligner:
                 part["position"], Counts(**part["settled"])
             )
             self._replayed_up_to[partition] = part["read_up_to"]
+            self._replayed_refused |= {(partition, offset) for offset in part["refused"]}
             for offset, floor in part["floors"]:
                 self._replayed_floors[partition, offset] = floor
         for name, settled in snapshot["streams"].items():

@@ -97,6 +97,16 @@ class PartitionLedger:
         self._entries.append(entry)
         self.read_up_to = entry.offset + 1
 
+    def skip_to(self, offset: int) -> None:
+        """Note that nothing below ``offset`` is for this plant beyond what was added.
+
+        Without it a plant that is silent would hold back the commits of all that share its
+        partition.
+        """
+        self.read_up_to = max(self.read_up_to, offset)
+        if not self._entries:
+            self.position = self.read_up_to
+
     def settle(
         self, *, next_tick: int, needed_from_tick: int, forget: Callable[[Entry], None]
     ) -> None:
@@ -126,12 +136,17 @@ class PartitionLedger:
             if entry.floor_tick is not None
         ]
 
+    def refused(self) -> list[int]:
+        """Return the offsets of the kept records that have a dead letter."""
+        return [e.offset for e in self._entries if e.outcome is Outcome.DEAD_LETTERED]
+
     def snapshot(self) -> dict[str, Any]:
         """Return the settled part, for JSON."""
         return {
             "position": self.position,
             "read_up_to": self.read_up_to,
             "floors": self.floors(),
+            "refused": self.refused(),
             "settled": {name: getattr(self._settled, name) for name in Counts.__dataclass_fields__},
         }
 

@@ -1,45 +1,105 @@
 """What a restarted live process needs to go on as if nothing had happened.
 
-One JSON record per plant on the compacted topic ``checkpoints``, published in the same transaction
-as the scores and alarms that it accounts for and as the committed offsets. The raw records of the
-open window are not in it: they are read again from the committed offsets.
+JSON records on the compacted topic ``checkpoints``, one per plant and one per partition number,
+published in the same transaction as the scores and alarms that they account for and as the
+committed offsets. The raw records of the open window are not in them: they are read again from the
+committed offsets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from fusion.alignment import Counts
+from fusion.alignment.ledger import from_key, to_key
 from fusion.plant import Plant
-from fusion.schema import Record
+from fusion.schema import Message, Record, TopicPartition
+
+_HEADERS = {"content-type": "application/json"}
 
 
 class Checkpoint(BaseModel):
-    """The state of the live chain at one commit."""
+    """The state of the chain of one plant at one commit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plant_fingerprint: str
     model_version: str
+    partition: int
     delivered_tick: int
     """The newest tick whose score was published; older ticks only rebuild the window."""
     intake: dict[str, Any]
     scorer: dict[str, Any]
     alarms: dict[str, Any]
 
+    def message(self, plant: Plant) -> Message:
+        """Return the message that keeps it (compacted: the newest one counts)."""
+        topic, key = plant.topic("checkpoints"), str(plant.address)
+        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
 
-def newest_checkpoint(records: Iterable[Record], plant: Plant) -> Checkpoint | None:
-    """Return the last checkpoint of ``plant`` among ``records`` of its topic, None without one.
+
+class ShardCheckpoint(BaseModel):
+    """What is known of one partition number beside its plants."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    read: dict[str, int] = Field(default_factory=dict[str, int])
+    """Every record below was answered, by partition."""
+    refused: dict[str, int] = Field(default_factory=dict[str, int])
+    """Dead letters of records that belong to no plant, by partition."""
+
+    @classmethod
+    def of(
+        cls,
+        read_up_to: Mapping[TopicPartition, int],
+        strangers: Mapping[TopicPartition, Counts],
+    ) -> Self:
+        """Return the checkpoint that :meth:`read_up_to` and :meth:`strangers` give back."""
+        return cls(
+            read={to_key(part): offset for part, offset in read_up_to.items()},
+            refused={to_key(part): counts.dead_lettered for part, counts in strangers.items()},
+        )
+
+    def read_up_to(self) -> dict[TopicPartition, int]:
+        """Return the offset below which every record was answered, per partition."""
+        return {from_key(key): offset for key, offset in self.read.items()}
+
+    def strangers(self) -> dict[TopicPartition, Counts]:
+        """Return what became of the records that belong to no plant."""
+        return {from_key(key): Counts(dead_lettered=n) for key, n in self.refused.items()}
+
+    def message(self, plant: Plant, number: int) -> Message:
+        """Return the message that keeps it, under a key that no address can have."""
+        topic, key = plant.topic("checkpoints"), shard_key(number)
+        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+
+
+def shard_key(number: int) -> str:
+    """Return the key of a partition number's checkpoint.
+
+    Example:
+        >>> shard_key(3)
+        'partition:3'
+    """
+    return f"partition:{number}"
+
+
+def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
+    """Return the last value of every key among the ``records`` of a compacted topic."""
+    return {record.key: record.value for record in records}
+
+
+def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | None:
+    """Return the last checkpoint of ``plant``, None without one.
 
     A checkpoint of a plant description that has changed since is not used: the live process then
     starts at the committed offsets with fresh statistics.
     """
-    newest: Checkpoint | None = None
-    for record in records:
-        if record.key == str(plant.address):
-            newest = Checkpoint.model_validate_json(record.value)
-    if newest is not None and newest.plant_fingerprint != plant.fingerprint():
+    value = newest.get(str(plant.address))
+    if value is None:
         return None
-    return newest
+    checkpoint = Checkpoint.model_validate_json(value)
+    return checkpoint if checkpoint.plant_fingerprint == plant.fingerprint() else None

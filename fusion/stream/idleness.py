@@ -2,8 +2,8 @@
 
 A silent stream holds every tick open, because its next record may belong into one. All three
 conditions are needed to let go of it: silence alone also happens when this process is the slow one
-(then the broker still holds unread records), or when the whole plant pauses (then no stream is
-behind the others, and closing ticks early would tear apart what belongs together).
+(the broker still holds unread records of it), or when the whole plant pauses (no stream is behind
+the others, and closing ticks early would tear apart what belongs together).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class IdleWatch:
         for stream in streams:
             self._last_heard_ns[stream] = now_ns
 
-    def idle(self, newest_ns: Mapping[str, int], *, now_ns: int, is_caught_up: bool) -> list[str]:
-        """Return the streams that are idle now.
+    def suspects(self, newest_ns: Mapping[str, int], *, now_ns: int) -> list[str]:
+        """Return the streams that are silent and behind; idle are those that are read to the end.
 
         ``newest_ns`` is the newest event time per stream that has spoken at all.
         """
-        if not is_caught_up or not newest_ns:
+        if not newest_ns:
             return []
         leader_ns = max(newest_ns.values())
         return [

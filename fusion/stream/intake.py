@@ -1,63 +1,70 @@
-"""The mouth of the chain: records of one poll become aligned ticks, dead letters and commands.
+"""The mouth of the chain: records of one plant become aligned ticks and dead letters.
 
 Training uses :func:`align_recorded`, the same gate and the same aligner over stored records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from fusion.alignment import Aligner, Counts, Observation, Outcome, admit, dead_letter
-from fusion.errors import DeadLetterReason, RecordError
-from fusion.plant import Plant
-from fusion.ports import Clock, Source
-from fusion.schema import AlarmCommand, Message, Record, TopicPartition
+from fusion.errors import RecordError
+from fusion.plant import NANOSECONDS, Plant
+from fusion.ports import Clock
+from fusion.schema import Message, Record, TopicPartition
 from fusion.stream.idleness import IdleWatch
+
+MAX_AHEAD_TICKS = 40
+"""A stream that is this far ahead of the slowest one waits for it, so that memory is bounded."""
 
 
 @dataclass(slots=True)
 class Taken:
     """What one poll brought."""
 
-    num_records: int = 0
     observations: list[Observation] = field(default_factory=list[Observation])
     dead_letters: list[Message] = field(default_factory=list[Message])
-    commands: list[AlarmCommand] = field(default_factory=list[AlarmCommand])
 
 
 class Intake:
-    """Decodes, aligns and accounts for what a source gives."""
+    """Decodes, aligns and accounts for what a plant's streams say.
 
-    def __init__(self, plant: Plant, source: Source, clock: Clock, *, context_ticks: int) -> None:
+    ``has_unread`` tells whether the broker holds unread records of a topic, in this plant's
+    partition; it may cost a round trip and is asked only when a stream may be idle.
+    """
+
+    def __init__(
+        self, plant: Plant, clock: Clock, *, context_ticks: int, has_unread: Callable[[str], bool]
+    ) -> None:
         self._plant = plant
-        self._source = source
         self._clock = clock
+        self._has_unread = has_unread
         self._aligner = Aligner(plant, context_ticks=context_ticks)
         self._idle_watch = IdleWatch(plant, now_ns=clock.now_ns())
-        self._command_positions: dict[TopicPartition, int] = {}
+        self._topic_of = {s.name: plant.topic(s.modality) for s in plant.streams}
+        self._max_ahead_ns = max(MAX_AHEAD_TICKS * plant.tick_ns, 10 * NANOSECONDS)
 
-    def take(self, records: list[Record]) -> Taken:
-        """Return the ticks that closed, the refused records and the commands among ``records``."""
-        taken = Taken(len(records))
+    def take(self, records: Iterable[Record]) -> Taken:
+        """Return the ticks that closed and the records that were refused, among ``records``."""
+        taken = Taken()
         heard: set[str] = set()
         for record in records:
-            if record.topic == self._plant.topic("alarm-commands"):
-                self._take_command(record, taken)
+            if self._aligner.is_settled(record):
+                continue  # (another plant of this partition is why it is read again)
+            if self._aligner.was_refused(record):
+                self._aligner.refuse(record)
                 continue
             try:
                 envelope, payload = admit(record, self._plant)
             except RecordError as error:
-                if not self._aligner.was_answered(record):
-                    taken.dead_letters.append(dead_letter(record, error, self._plant))
+                taken.dead_letters.append(dead_letter(record, error, self._plant))
                 self._aligner.refuse(record)
                 continue
             if self._aligner.take(record, envelope, payload) is not Outcome.DUPLICATE:
                 heard.add(payload.stream)
-        self._watch_silence(heard, is_quiet=not records)
+        self._watch_silence(heard)
         taken.observations = self._aligner.closed()
         return taken
 
@@ -65,9 +72,38 @@ class Intake:
         """Return the ticks that are still open: the end of a bounded run."""
         return Taken(observations=self._aligner.flush())
 
+    def topics_ahead(self) -> set[str]:
+        """Return the topics whose streams have run far ahead of one that has unread records."""
+        newest_ns = self._aligner.newest_ns()
+        if not newest_ns:
+            return set()
+        leader_ns = max(newest_ns.values())
+        behind = {
+            name: newest_ns.get(name, 0)
+            for name in self._topic_of
+            if leader_ns - newest_ns.get(name, 0) > self._max_ahead_ns
+        }
+        slowest_ns = min(
+            (at_ns for name, at_ns in behind.items() if self._has_unread(self._topic_of[name])),
+            default=None,
+        )
+        if slowest_ns is None:
+            return set()
+        ahead = {
+            self._topic_of[name]
+            for name, at_ns in newest_ns.items()
+            if at_ns - slowest_ns > self._max_ahead_ns
+        }
+        # A topic that carries a slow stream too must go on.
+        return ahead - {self._topic_of[name] for name in behind}
+
+    def skip_to(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Note that everything below ``positions`` was read, whoever it was for."""
+        self._aligner.skip_to(positions)
+
     def positions(self) -> dict[TopicPartition, int]:
         """Return the offsets to commit: the oldest record that an open window needs."""
-        return self._aligner.positions() | self._command_positions
+        return self._aligner.positions()
 
     def counts(self) -> dict[TopicPartition, Counts]:
         """Return what became of every record, per partition."""
@@ -85,33 +121,13 @@ class Intake:
         """Go on from ``snapshot``. Call before the first record."""
         self._aligner.restore(snapshot)
 
-    def _take_command(self, record: Record, taken: Taken) -> None:
-        self._command_positions[record.topic_partition] = record.offset + 1
-        try:
-            taken.commands.append(AlarmCommand.model_validate_json(record.value))
-        except ValidationError as invalid:
-            error = RecordError(
-                DeadLetterReason.WRONG_SCHEMA,
-                f"an alarm command must be the JSON of fusion.schema.AlarmCommand, got: {invalid}",
-            )
-            taken.dead_letters.append(dead_letter(record, error, self._plant))
-
-    def _watch_silence(self, heard: set[str], *, is_quiet: bool) -> None:
+    def _watch_silence(self, heard: set[str]) -> None:
         now_ns = self._clock.now_ns()
         self._idle_watch.heard(heard, now_ns=now_ns)
-        newest_ns = self._aligner.newest_ns()
-        # Asking the broker for its ends costs a round trip: only when somebody may be idle.
-        if not is_quiet and not self._idle_watch.idle(newest_ns, now_ns=now_ns, is_caught_up=True):
-            return
+        suspects = self._idle_watch.suspects(self._aligner.newest_ns(), now_ns=now_ns)
         self._aligner.tell_idle(
-            self._idle_watch.idle(newest_ns, now_ns=now_ns, is_caught_up=is_caught_up(self._source))
+            stream for stream in suspects if not self._has_unread(self._topic_of[stream])
         )
-
-
-def is_caught_up(source: Source) -> bool:
-    """Whether every record that the broker holds has been read."""
-    positions = source.positions()
-    return all(positions.get(part, 0) >= end for part, end in source.end_offsets().items())
 
 
 def align_recorded(records: Iterable[Record], plant: Plant) -> Iterator[Observation]:

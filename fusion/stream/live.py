@@ -1,9 +1,10 @@
 """The live loop: records in, explained alarms out, every record accounted for.
 
-One step answers for what one poll brought: its scores, alarms and dead letters, the offsets below
-the oldest record that an open window still needs, and the checkpoint that a restart goes on from
-are published in one transaction. A process killed at any moment has either said all of a step or
-nothing of it; the restarted one reads the open window again and goes on at the next tick.
+A process reads the partitions that its group gives it; each partition number is a shard with the
+plants whose records lie in it. What a shard says, the offsets below the oldest record that an open
+window still needs, and the checkpoint that a restart goes on from are published in one transaction.
+A process killed at any moment has either said all of it or nothing; whoever owns the partition next
+reads the open windows again and goes on at the next tick.
 """
 
 from __future__ import annotations
@@ -11,101 +12,196 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from fusion.alarms import AlarmEngine
-from fusion.plant import Plant
-from fusion.ports import Publisher, Source
-from fusion.schema import AlarmEvent, Score
-from fusion.scoring import Scorer
-from fusion.stream.checkpoint import Checkpoint
-from fusion.stream.intake import Intake, Taken
-from fusion.stream.outbox import Outbox
-from fusion.stream.windows import WindowEncoder
+from fusion.alignment import Counts
+from fusion.errors import FencedError, InferenceUnavailableError
+from fusion.plant import NANOSECONDS
+from fusion.ports import Clock, Source
+from fusion.schema import AlarmState, Record, TopicPartition
+from fusion.stream.progress import ProgressWatch
+from fusion.stream.shard import Shard, Step, by_number
 
-POLL_TIMEOUT_S = 0.25
-
-
-@dataclass(slots=True)
-class Step:
-    """What one step of the loop did; shown to whoever watches."""
-
-    num_records: int
-    scores: list[Score] = field(default_factory=list[Score])
-    events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
+POLL_TIMEOUT_S = 0.1
+SAY_EVERY_S = 0.2
+"""A transaction costs a few milliseconds: what comes in between goes together."""
+LOOK_EVERY_S = 1.0
+FENCED_PATIENCE_S = 60.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 5.0
 
 
 @dataclass(slots=True)
 class Live:
-    """The live chain of one plant."""
+    """The live process: a source, and a shard for each partition number that it is given."""
 
-    plant: Plant
-    model_version: str
     source: Source
-    publisher: Publisher
-    intake: Intake
-    windows: WindowEncoder
-    scorer: Scorer
-    alarms: AlarmEngine
-    delivered_tick: int = -1
+    clock: Clock
+    open_shard: Callable[[int], Shard]
+    on_beat: Callable[[ProgressWatch], None] = lambda _: None
+    """Called about once a second while the loop goes round; what a watchdog listens to."""
+    shards: dict[int, Shard] = field(default_factory=dict[int, Shard])
+    progress: ProgressWatch = field(default_factory=ProgressWatch)
+    _stamps: dict[int, frozenset[tuple[TopicPartition, int]]] = field(
+        default_factory=dict[int, frozenset[tuple[TopicPartition, int]]]
+    )
+    _opened: set[int] = field(default_factory=set[int])
+    """Partition numbers that were given to this process since the last poll."""
+    _fenced_since_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _said_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _ends: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
+    _held: frozenset[TopicPartition] = frozenset()
+    _looked_ns: int = 0
+
+    def join(self, *, patience_s: float) -> None:
+        """Wait, at most ``patience_s``, until this process reads its partitions."""
+        deadline_ns = self.clock.now_ns() + round(patience_s * NANOSECONDS)
+        while not self.shards and self.clock.now_ns() < deadline_ns:
+            self.source.poll(timeout_s=POLL_TIMEOUT_S)  # (opening a shard seeks back)
+            self._follow_assignment()
 
     def steps(self, *, should_stop: Callable[[], bool]) -> Iterator[Step]:
         """Yield every step until ``should_stop`` says so; what was yielded is durable.
 
         Raises:
-            BrokerUnavailableError: The broker is away. Nothing is lost: build a new chain and
-                resume from its checkpoint.
+            BrokerUnavailableError: The broker is away. Nothing is lost: open a new live process.
+            FencedError: Another process has taken this one's place for good.
         """
         while not should_stop():
-            records = self.source.poll(timeout_s=POLL_TIMEOUT_S)
-            yield self._answer(self.intake.take(records))
+            batches = by_number(self.source.poll(timeout_s=POLL_TIMEOUT_S))
+            self._opened.clear()
+            self._follow_assignment()
+            for number in list(self.shards):
+                # Of a partition that was given anew, the poll's records are read again.
+                records = [] if number in self._opened else batches.get(number, [])
+                yield from self._answer(number, records, should_stop)
+            self._look_around()
+            self._balance()
+        for number in list(self.shards):
+            yield from self._say(number)
 
-    def finish(self) -> Step:
+    def finish(self) -> Iterator[Step]:
         """Score the ticks that are still open, as if their missing records never came."""
-        return self._answer(self.intake.flush())
+        for number, shard in list(self.shards.items()):
+            shard.flush()
+            shard.work()
+            yield from self._say(number)
 
-    def _answer(self, taken: Taken) -> Step:
-        """Take what one poll brought through the whole chain, and say it durably."""
-        step, outbox = Step(taken.num_records), Outbox(self.plant)
-        outbox.dead_letters(taken.dead_letters)
-        for command in taken.commands:  # operator -> alarms
-            self._raise_events(self.alarms.command(command), step, outbox)
-        for observation in taken.observations:  # records -> aligned ticks
-            window = self.windows.push(observation)  # -> embeddings of the last T ticks
-            if window is None or window.tick <= self.delivered_tick:
-                continue  # (rebuilding the window of a restart)
-            score = self.scorer.update(window)  # -> surprise and forecasts, explained
-            outbox.score(score)
-            step.scores.append(score)
-            self._raise_events(self.alarms.update(score), step, outbox)  # -> alarms, after delays
-            self.delivered_tick = window.tick
-        if taken.num_records or taken.observations:
-            outbox.checkpoint(self.checkpoint())
-            self.publisher.publish(outbox.messages, commit=self.intake.positions())
-        return step
+    def is_caught_up(self) -> bool:
+        """Whether this process reads something, and has read all that the broker holds of it."""
+        positions = self.source.positions()
+        ends = self.source.end_offsets()
+        is_joined = bool(positions) and {part.partition for part in positions} <= set(self.shards)
+        return is_joined and all(positions.get(part, 0) >= end for part, end in ends.items())
 
-    def checkpoint(self) -> Checkpoint:
-        """Return everything that a restart needs beside the raw records of the open window."""
-        return Checkpoint(
-            plant_fingerprint=self.plant.fingerprint(),
-            model_version=self.model_version,
-            delivered_tick=self.delivered_tick,
-            intake=self.intake.snapshot(),
-            scorer=self.scorer.snapshot(),
-            alarms=self.alarms.snapshot(),
+    def has_unread(self, part: TopicPartition) -> bool:
+        """Whether the broker held unread records of ``part`` when it was asked last."""
+        if part not in self._ends:
+            self._ends = self.source.end_offsets()
+        return self._ends.get(part, 0) > self.source.positions().get(part, 0)
+
+    def counts(self) -> dict[TopicPartition, Counts]:
+        """Return what became of every record, per partition."""
+        found: dict[TopicPartition, Counts] = {}
+        for shard in self.shards.values():
+            found |= shard.counts()
+        return found
+
+    def total(self) -> Counts:
+        """Return what became of every record."""
+        return sum(self.counts().values(), Counts())
+
+    def alarm_states(self) -> list[AlarmState]:
+        """Return the state of every alarm of every plant that is watched here."""
+        chains = [chain for shard in self.shards.values() for chain in shard.chains.values()]
+        return [state for chain in chains for state in chain.alarms.states()]
+
+    def close(self) -> None:
+        """Free the publishers. What was not said is said again by the next owner."""
+        for number in list(self.shards):
+            self._drop(number)
+
+    def _answer(
+        self, number: int, records: list[Record], should_stop: Callable[[], bool]
+    ) -> Iterator[Step]:
+        """Take what one poll brought through the whole chain; say it when it is time."""
+        if number in self.shards:  # (it may have moved while another shard was at work)
+            self.shards[number].take(records)
+        pause_s = FIRST_PAUSE_S
+        while number in self.shards:
+            try:
+                self.shards[number].work()
+                break
+            except InferenceUnavailableError:
+                if should_stop():
+                    self._drop(number)  # (what was taken and not said is read again)
+                    return
+            # Paused but polling: the group must not think that this member is gone.
+            self.source.keep_alive()
+            self.clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+            self._follow_assignment()
+            self._look_around()
+        now_ns = self.clock.now_ns()
+        if now_ns - self._said_ns.get(number, 0) >= SAY_EVERY_S * NANOSECONDS:
+            yield from self._say(number)
+
+    def _say(self, number: int) -> Iterator[Step]:
+        shard = self.shards.get(number)
+        if shard is None or not shard.has_something_to_say:
+            return
+        try:
+            step = shard.say()
+        except FencedError:
+            # The partition has moved, and this process will hear of it in one of the next polls.
+            self._drop(number)
+            self._fenced_since_ns.setdefault(number, self.clock.now_ns())
+            return
+        self._said_ns[number] = self.clock.now_ns()
+        yield step
+
+    def _follow_assignment(self) -> None:
+        """Open the shards that are new here, and let go of those that went elsewhere."""
+        stamps: dict[int, set[tuple[TopicPartition, int]]] = {}
+        for part, stamp in self.source.assigned().items():
+            stamps.setdefault(part.partition, set()).add((part, stamp))
+        for number in [n for n in self._stamps if self._stamps[n] != stamps.get(n)]:
+            self._drop(number)
+            del self._stamps[number]
+            self._fenced_since_ns.pop(number, None)
+        for number, now in stamps.items():
+            if number not in self._stamps:
+                # Opening it seeks to what is committed.
+                self.shards[number] = self.open_shard(number)
+                self._stamps[number] = frozenset(now)
+                self._opened.add(number)
+                self._ends, self._held = {}, frozenset()
+        for number, since_ns in self._fenced_since_ns.items():
+            if self.clock.now_ns() - since_ns > FENCED_PATIENCE_S * NANOSECONDS:
+                raise FencedError(
+                    f"partition {number} is written by another process, and the group still gives "
+                    "it to this one; stop one of the two, or give each its own FUSION_REPLICA"
+                )
+
+    def _drop(self, number: int) -> None:
+        shard = self.shards.pop(number, None)
+        if shard is not None:
+            shard.close()
+
+    def _look_around(self) -> None:
+        """About once a second: where reading stands."""
+        now_ns = self.clock.now_ns()
+        if now_ns - self._looked_ns < LOOK_EVERY_S * NANOSECONDS:
+            return
+        self._looked_ns = now_ns
+        self._ends = self.source.end_offsets()
+        self.progress.see(self.source.positions(), self._ends, now_ns=now_ns)
+        self.on_beat(self.progress)
+
+    def _balance(self) -> None:
+        """Let streams that are far ahead wait for those that have records to read."""
+        held = frozenset(
+            TopicPartition(topic, number)
+            for number, shard in self.shards.items()
+            for topic in shard.topics_ahead()
         )
-
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on where ``checkpoint`` was written. Call once, before the first step.
-
-        Alarms survive a change of model; the running statistics of the scores do not.
-        """
-        self.intake.restore(checkpoint.intake)
-        self.alarms.restore(checkpoint.alarms)
-        self.delivered_tick = checkpoint.delivered_tick
-        if checkpoint.model_version == self.model_version:
-            self.scorer.restore(checkpoint.scorer)
-
-    @staticmethod
-    def _raise_events(events: list[AlarmEvent], step: Step, outbox: Outbox) -> None:
-        for event in events:
-            outbox.event(event)
-        step.events.extend(events)
+        if held != self._held:
+            self.source.hold(held)
+            self._held = held

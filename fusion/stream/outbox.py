@@ -1,4 +1,4 @@
-"""What one step of the live process has to say, collected for one transaction."""
+"""What a plant has to say, collected for one transaction."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from fusion.plant import Plant
 from fusion.schema import AlarmEvent, Message, Score
 from fusion.schema.records import rfc3339
-from fusion.stream.checkpoint import Checkpoint
 
 
 class Outbox:
-    """Messages of one step, in the order in which they were said."""
+    """Messages in the order in which they were said."""
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
@@ -21,16 +20,10 @@ class Outbox:
         """Say which records could not be used, and why."""
         self.messages.extend(letters)
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Say where a restart goes on (compacted: the newest one counts)."""
-        self.messages.append(
-            Message(
-                topic=self._plant.topic("checkpoints"),
-                key=str(self._plant.address),
-                value=checkpoint.model_dump_json().encode(),
-                headers={"content-type": "application/json"},
-            )
-        )
+    def take(self) -> list[Message]:
+        """Return what was said since the last call."""
+        messages, self.messages = self.messages, []
+        return messages
 
     def score(self, score: Score) -> None:
         """Say the score of one tick. Its id names plant, tick and model: repeats are recognised."""

@@ -5,7 +5,6 @@ Shapes: T ticks, N ticks of a batch, H horizons, U set-points.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -43,7 +42,8 @@ class WindowEncoder:
         self._plant = plant
         self._normaliser = normaliser
         self._horizons = np.array(manifest.horizons_ticks)
-        self._ticks: deque[_Tick] = deque(maxlen=manifest.window_ticks)
+        self._num_ticks = manifest.window_ticks
+        self._ticks: list[_Tick] = []
 
     def push(self, observation: Observation) -> WindowOutputs | None:
         """Return the window that ends with ``observation``; None until it is full.
@@ -78,12 +78,12 @@ class WindowEncoder:
         ]
 
     def _add(self, tick: _Tick) -> WindowOutputs | None:
-        if self._ticks and tick.tick != self._ticks[-1].tick + 1:
-            self._ticks.clear()
-        self._ticks.append(tick)
-        if len(self._ticks) < (self._ticks.maxlen or 0):
+        is_next = bool(self._ticks) and tick.tick == self._ticks[-1].tick + 1
+        ticks = [*self._ticks, tick][-self._num_ticks :] if is_next else [tick]
+        if len(ticks) < self._num_ticks:
+            self._ticks = ticks
             return None
-        window = {name: np.stack([each.rows[name] for each in self._ticks]) for name in tick.rows}
+        window = {name: np.stack([each.rows[name] for each in ticks]) for name in tick.rows}
         window["setpoints"] = held(window["setpoints"])
         predicted = self._inference.infer(
             "predictor",
@@ -94,6 +94,8 @@ class WindowEncoder:
                 "readings": np.nan_to_num(window["readings"])[None],
             },
         )
+        # Not before the network has answered: after a failure the same tick is pushed again.
+        self._ticks = ticks
         return WindowOutputs(
             tick=tick.tick,
             presence_TM=window["presence"],

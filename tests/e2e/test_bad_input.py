@@ -15,7 +15,7 @@ import pytest
 
 from flows import wiring
 from flows.cli.plant import load_plant
-from flows.live import open_live, run_live
+from flows.live import Watched, open_live, run_live
 from flows.operate import scores
 from flows.settings import Settings
 from fusion.alignment import Counts
@@ -81,10 +81,10 @@ def messages(plant: Plant) -> list[Message]:
 
 def watch(plant: Plant, model_dir: Path, settings: Settings) -> Counts:
     """Run the live chain over everything on the broker, and return what became of it."""
-    with open_live(plant, model_dir, settings) as live:
+    with open_live([Watched(plant, model_dir)], settings) as live:
         for _ in run_live(live, should_stop=lambda: False, may_end=lambda: True):
             pass
-        return live.intake.total()
+        return live.total()
 
 
 def dead_letters(plant: Plant, settings: Settings) -> list[Record]:
@@ -120,6 +120,6 @@ def test_a_model_of_another_plant_is_refused(model_dir: Path, tmp_path: Path) ->
     plant = load_plant(plant_file)
     with (
         pytest.raises(ManifestMismatchError, match=r"units of stream 'process'.*in/s"),
-        open_live(plant, model_dir, Settings(data_dir=tmp_path)),
+        open_live([Watched(plant, model_dir)], Settings(data_dir=tmp_path)),
     ):
         pass

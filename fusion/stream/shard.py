@@ -1,0 +1,203 @@
+"""One partition number: the plants whose records lie in it, published in one transaction.
+
+A shard belongs to one process at a time. Its publisher is opened before anything is read, which
+shuts out a former owner; from then on committed offsets and checkpoints stand still, and the shard
+goes on exactly where the former owner had said its last whole transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from fusion.alignment import Counts, Outcome, dead_letter
+from fusion.errors import DeadLetterReason, RecordError
+from fusion.plant import Plant
+from fusion.ports import Publisher
+from fusion.schema import AlarmCommand, AlarmEvent, Message, Record, Score, TopicPartition
+from fusion.stream.chain import Chain
+from fusion.stream.checkpoint import ShardCheckpoint
+
+
+@dataclass(slots=True)
+class Step:
+    """What one transaction said; shown to whoever watches."""
+
+    num_records: int
+    scores: list[Score] = field(default_factory=list[Score])
+    events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
+
+
+class Shard:
+    """Everything of one partition number.
+
+    ``open_chain`` returns the chain of a plant by its address, None for an address that nobody
+    knows. ``plant`` is any plant of the prefix: it names the topics.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        plant: Plant,
+        publisher: Publisher,
+        *,
+        open_chain: Callable[[str], Chain | None],
+        checkpoint: ShardCheckpoint | None = None,
+    ) -> None:
+        self.number = number
+        self.chains: dict[str, Chain] = {}
+        self.plant = plant
+        self._publisher = publisher
+        self._open_chain = open_chain
+        checkpoint = checkpoint or ShardCheckpoint()
+        self._read_up_to = checkpoint.read_up_to()
+        self._strangers = checkpoint.strangers()
+        self._own_messages: list[Message] = []
+        self._num_records = 0
+        self._new_positions: dict[TopicPartition, int] = {}
+
+    @property
+    def has_something_to_say(self) -> bool:
+        """Whether records were taken, or ticks scored, that are not published yet."""
+        return self._num_records > 0 or any(chain.is_changed for chain in self.chains.values())
+
+    def add(self, address: str, chain: Chain) -> None:
+        """Let ``chain`` go on in this shard: it has been here before."""
+        self.chains[address] = chain
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Give every record to the plant that its key names."""
+        of_plant: dict[str, list[Record]] = {address: [] for address in self.chains}
+        for record in records:
+            if record.topic == self.plant.topic("alarm-commands"):
+                self._command(record)
+            elif self._chain(record.key) is None:
+                self._refuse_stranger(record)
+            else:
+                of_plant.setdefault(record.key, []).append(record)
+        for address, own in of_plant.items():
+            self.chains[address].take(own)
+        for record in records:
+            part = record.topic_partition
+            self._read_up_to[part] = max(self._read_up_to.get(part, 0), record.offset + 1)
+            self._new_positions[part] = record.offset + 1
+        for chain in self.chains.values():
+            chain.intake.skip_to(self._new_positions)
+        self._num_records += len(records)
+
+    def flush(self) -> None:
+        """Close the ticks that are still open: the end of a bounded run."""
+        for chain in self.chains.values():
+            chain.flush()
+
+    def work(self) -> None:
+        """Score what is aligned.
+
+        Raises:
+            InferenceUnavailableError: Nothing is lost; call it again.
+        """
+        for chain in self.chains.values():
+            chain.work()
+
+    def say(self) -> Step:
+        """Publish everything since the last call, with the offsets below what is still needed.
+
+        Raises:
+            BrokerUnavailableError: Open a new shard; it goes on from the last whole transaction.
+            FencedError: Another process owns this partition now.
+        """
+        step = Step(self._num_records)
+        messages = self._own_messages
+        for chain in self.chains.values():
+            if not chain.is_changed:
+                continue
+            messages += chain.outbox.take()
+            messages.append(chain.checkpoint().message(chain.plant))
+            step.scores += chain.scores
+            step.events += chain.events
+            chain.scores, chain.events, chain.is_changed = [], [], False
+        saved = ShardCheckpoint.of(self._read_up_to, self._strangers)
+        messages.append(saved.message(self.plant, self.number))
+        self._publisher.publish(messages, commit=self.positions())
+        self._own_messages, self._num_records, self._new_positions = [], 0, {}
+        return step
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return the offsets to commit: per partition the oldest record that any plant needs."""
+        positions = dict(self._read_up_to)
+        for chain in self.chains.values():
+            for part, offset in chain.intake.positions().items():
+                positions[part] = min(positions.get(part, offset), offset)
+        return positions
+
+    def topics_ahead(self) -> set[str]:
+        """Return the topics that should wait until slower ones have caught up."""
+        return {topic for chain in self.chains.values() for topic in chain.intake.topics_ahead()}
+
+    def counts(self) -> dict[TopicPartition, Counts]:
+        """Return what became of every record that was read, per partition."""
+        total = dict(self._strangers)
+        for chain in self.chains.values():
+            for part, counts in chain.intake.counts().items():
+                total[part] = total.get(part, Counts()) + counts
+        return total
+
+    def close(self) -> None:
+        """Free the publisher. What was not said is said again by the next owner."""
+        self._publisher.close()
+
+    def _chain(self, address: str) -> Chain | None:
+        if address not in self.chains:
+            chain = self._open_chain(address)
+            if chain is None:
+                return None
+            self.chains[address] = chain
+        return self.chains[address]
+
+    def _command(self, record: Record) -> None:
+        if record.offset < self._read_up_to.get(record.topic_partition, 0):
+            return  # (answered before a restart)
+        try:
+            command = AlarmCommand.model_validate_json(record.value)
+        except ValidationError as invalid:
+            self._refuse(
+                record,
+                RecordError(
+                    DeadLetterReason.WRONG_SCHEMA,
+                    "an alarm command must be the JSON of fusion.schema.AlarmCommand, "
+                    f"got: {invalid}",
+                ),
+            )
+            return
+        chain = self._chain(command.plant)
+        if chain is None:
+            self._refuse_stranger(record)
+        else:
+            chain.command(command)
+
+    def _refuse_stranger(self, record: Record) -> None:
+        part = record.topic_partition
+        if record.offset < self._read_up_to.get(part, 0):
+            return  # (refused before a restart)
+        self._strangers[part] = self._strangers.get(part, Counts()).plus(Outcome.DEAD_LETTERED)
+        self._refuse(
+            record,
+            RecordError(
+                DeadLetterReason.UNKNOWN_STREAM,
+                f"the key must be the address of a plant that is watched here, got {record.key!r}; "
+                "mend the sender, or start `fusion live` with that plant's file too",
+            ),
+        )
+
+    def _refuse(self, record: Record, error: RecordError) -> None:
+        self._own_messages.append(dead_letter(record, error, self.plant))
+
+
+def by_number(records: Sequence[Record]) -> Mapping[int, list[Record]]:
+    """Return ``records`` by partition number, each in the order in which they came."""
+    numbers: dict[int, list[Record]] = {}
+    for record in records:
+        numbers.setdefault(record.partition, []).append(record)
+    return numbers
