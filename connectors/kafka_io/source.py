@@ -58,15 +58,12 @@ class KafkaSource:
                 max_partition_fetch_bytes=MAX_RECORD_BYTES + 64 * 1024,
                 **_membership_options(membership),
             )
-            partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
             self._assignment = _Assignment()
-            if membership is None:
-                everything = [KafkaPartition(t, n) for t in topics for n in partitions[t]]
-                self._consumer.assign(everything)
-                self._assignment.on_partitions_assigned(everything)
-            else:
-                _require_equal_counts(partitions)
-                self._consumer.subscribe(topics=list(topics), listener=self._assignment)
+            try:
+                self._begin(topics, is_member=membership is not None)
+            except BaseException:
+                self._consumer.close(autocommit=False)
+                raise
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         """Return the next records of committed transactions, at most one fetch."""
@@ -124,6 +121,16 @@ class KafkaSource:
         """Continue reading at ``positions``."""
         for part, offset in positions.items():
             self._consumer.seek(KafkaPartition(*part), offset)
+
+    def _begin(self, topics: Sequence[str], *, is_member: bool) -> None:
+        partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
+        if is_member:
+            _require_equal_counts(partitions)
+            self._consumer.subscribe(topics=list(topics), listener=self._assignment)
+            return
+        everything = [KafkaPartition(t, n) for t, numbers in partitions.items() for n in numbers]
+        self._consumer.assign(everything)
+        self._assignment.on_partitions_assigned(everything)
 
     def _let_parked_records_go_on(self) -> None:
         """Mend a stall of kafka-python 3.0.12 after a pause.

@@ -173,6 +173,7 @@ class Live:
                 self._stamps[number] = frozenset(now)
                 self._opened.add(number)
                 self._ends, self._held = {}, frozenset()
+                self.source.hold(())
         for number, since_ns in self._fenced_since_ns.items():
             if self.clock.now_ns() - since_ns > FENCED_PATIENCE_S * NANOSECONDS:
                 raise FencedError(

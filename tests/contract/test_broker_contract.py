@@ -157,6 +157,55 @@ def test_seek_and_ends(broker: Broker, unique: str) -> None:
     assert [r.value for r in read(source, 3)] == [b"2", b"3", b"4"]
 
 
+def test_a_source_outside_a_group_reads_everything(broker: Broker, unique: str) -> None:
+    broker.create(unique, 3)
+    source = broker.open_source([unique])
+    source.poll(timeout_s=0.05)
+    assert set(source.assigned()) == {TopicPartition(unique, number) for number in range(3)}
+
+
+def test_held_partitions_wait_and_go_on_where_they_were(broker: Broker, unique: str) -> None:
+    """In turn, several times, with more records than one poll gives: nothing lost or repeated."""
+    topics = [f"{unique}-{kind}" for kind in ("one", "two", "three")]
+    parts = [TopicPartition(topic, 0) for topic in topics]
+    for topic in topics:
+        broker.create(topic, 1)
+    publisher = broker.open_publisher()
+    for topic in topics:
+        publisher.publish([Message(topic, "k", str(n).encode()) for n in range(1_700)])
+    source = broker.open_source(topics)
+    got: dict[str, list[int]] = {topic: [] for topic in topics}
+    for turn in range(300):
+        if sum(map(len, got.values())) == 3 * 1_700:
+            break
+        held = [parts[turn % 3], parts[(turn + 1) % 3]] if turn % 4 else [parts[turn % 3]]
+        source.hold(held)
+        records = source.poll(timeout_s=0.1)
+        assert not {record.topic_partition for record in records} & set(held)
+        for record in records:
+            got[record.topic].append(int(record.value))
+    assert got == {topic: list(range(1_700)) for topic in topics}
+
+
+def test_keeping_alive_moves_nothing(broker: Broker, unique: str) -> None:
+    broker.create(unique, 1)
+    broker.create(f"{unique}-held", 1)
+    publisher = broker.open_publisher()
+    for topic in (unique, f"{unique}-held"):
+        publisher.publish([Message(topic, "k", str(n).encode()) for n in range(1_200)])
+    source = broker.open_source([unique, f"{unique}-held"])
+    source.hold([TopicPartition(f"{unique}-held", 0)])
+    values: list[int] = []
+    for _ in range(40):
+        if len(values) == 1_200:
+            break
+        values += [int(record.value) for record in source.poll(timeout_s=0.5)]
+        before = source.positions()
+        source.keep_alive()
+        assert source.positions() == before
+    assert values == list(range(1_200)), "and what is held stays held"
+
+
 def test_large_frames_pass(broker: Broker, unique: str) -> None:
     broker.create(unique, 1)
     frames = [os.urandom(1_000_000) for _ in range(6)]
