@@ -1,13 +1,11 @@
-"""The embedded broker's own promises: retention, offsets that never go back, a disk that is full."""
+"""The embedded broker's own promises: retention, offsets that never go back, a full disk."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, Embedd
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.schema import Message, Record, TopicPartition
 from fusion.stream.reading import read_to_end
-from tests.conftest import IS_CI
 
 PART = TopicPartition("t", 0)
 SECOND_NS = 1_000_000_000
@@ -222,26 +219,6 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         made.execute("PRAGMA user_version=99")
     with pytest.raises(InputError, match="has 99; use the newer program"):
         EmbeddedBroker(path)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode and not IS_CI:
-        pytest.skip(f"a disk that can be full needs the right to mount one: {mounted.stderr}")
-    assert mounted.returncode == 0, mounted.stderr
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(publisher: EmbeddedPublisher) -> int:
