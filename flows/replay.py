@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flows.replay_payloads import sent_ns
-from fusion.errors import InputError
+from fusion.errors import InputError, SpoolFullError
 from fusion.plant import NANOSECONDS, Plant, StreamSender
 from fusion.ports import Clock, Publisher
 from fusion.schema import Message, Payload
@@ -17,6 +17,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MIN_SLEEP_S = 0.02
 """Shorter waits are not worth a publish of their own: what is due within them goes together."""
 MAX_PAUSE_S = 5.0
+FULL_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ def replay(
     """Publish ``payloads`` and return what was published.
 
     ``speed`` is event time per wall time; None is as fast as the broker takes them. Pauses of the
-    recording last at most ``max_pause_s`` of wall time. Ctrl-C ends the replay between two publish
-    calls: what is reported is on the broker, whole. Every replay is a new epoch of its streams.
+    recording last at most ``max_pause_s`` of wall time. A spool that is full is waited for. Ctrl-C
+    ends the replay between two publish calls: what is reported is on the broker, or in its spool,
+    whole. Every replay is a new epoch of its streams.
 
     Raises:
         InputError: ``speed`` is not positive, or a payload lies in the future, where the plant's
@@ -62,7 +64,7 @@ def replay(
         stream.name: StreamSender(plant, stream.name, source=source, epoch=epoch)
         for stream in plant.streams
     }
-    outbox = _Outbox(publisher, on_progress)
+    outbox = _Outbox(publisher, clock, on_progress)
     pace = None if speed is None else _Pace(clock, speed, max_pause_s)
     latest_ns = clock.now_ns() + round(plant.max_future_s * NANOSECONDS)
     try:
@@ -105,8 +107,14 @@ class _Pace:
 class _Outbox:
     """Gathers messages into publish calls of bounded size, and counts what went out."""
 
-    def __init__(self, publisher: Publisher, on_progress: Callable[[ReplayReport], None]) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        clock: Clock,
+        on_progress: Callable[[ReplayReport], None],
+    ) -> None:
         self._publisher = publisher
+        self._clock = clock
         self._on_progress = on_progress
         self._waiting: list[tuple[str, Message, int]] = []
         self._waiting_bytes = 0
@@ -125,7 +133,14 @@ class _Outbox:
         """Publish everything that waits."""
         if not self._waiting:
             return
-        self._publisher.publish([message for _, message, _ in self._waiting])
+        messages = [message for _, message, _ in self._waiting]
+        while True:
+            try:
+                self._publisher.publish(messages)
+                break
+            except SpoolFullError:
+                # A recording can wait; what a plant says now could not.
+                self._clock.sleep(FULL_WAIT_S)
         self._num_messages.update(stream for stream, _, _ in self._waiting)
         self._num_bytes += self._waiting_bytes
         self._t_event_ns = self._waiting[-1][2]

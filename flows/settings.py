@@ -56,6 +56,18 @@ class Settings(BaseSettings):
         description="Host and port where `fusion live` answers /health/live and /health/ready; "
         "empty: it does not.",
     )
+    spool_dir: Path | None = Field(
+        default=None,
+        description="What waits for Kafka while it is away; without it spool in FUSION_DATA_DIR.",
+    )
+    spool_max_mb: int = Field(
+        default=1024, ge=1, description="What may wait there, for each sender."
+    )
+
+    @property
+    def spool_folder(self) -> Path:
+        """The folder of one spool per sender."""
+        return self.spool_dir or self.data_dir / "spool"
 
     @property
     def broker_path(self) -> Path:

@@ -17,9 +17,12 @@ from connectors.kafka_io import (
 )
 from connectors.local_inference import OnnxInference
 from connectors.system_clock import SystemClock
+from flows.carrier import BackgroundCarrier
 from flows.settings import Settings
+from flows.spool_files import lock_spool, spool_file
 from fusion.plant import Plant
 from fusion.ports import Clock, Inference, Lake, Publisher, Source
+from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 
 COMPACTED_KINDS = ("alarms", "checkpoints")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
@@ -62,6 +65,47 @@ def open_publisher(
     return EmbeddedPublisher(_embedded(settings), group=group)
 
 
+def open_sender(settings: Settings, plant: Plant, *, source: str) -> Publisher:
+    """Return a writer for what ``source`` says of ``plant``, whose topics it creates.
+
+    For Kafka it is a :class:`SpoolingPublisher`; the embedded broker is as near as its spool.
+    """
+    if settings.broker == "kafka":
+        return open_spool(settings, f"{plant.prefix}-{source}", plant)
+    prepare_topics(settings, plant)
+    return open_publisher(settings)
+
+
+def open_spool(settings: Settings, name: str, plant: Plant | None = None) -> SpoolingPublisher:
+    """Return the sender ``name``, with what waits for the broker since its last run.
+
+    Raises:
+        InputError: Another process has it open.
+    """
+
+    def open_remote() -> Publisher:
+        if plant is not None:
+            prepare_topics(settings, plant)
+        return open_publisher(settings)
+
+    lock = lock_spool(settings, name)
+    broker = _spool_log(settings, name)
+    return SpoolingPublisher(
+        BackgroundCarrier(open_remote),
+        local=EmbeddedPublisher(broker, group=SPOOL_GROUP),
+        local_source=EmbeddedSource(broker, [SPOOL_TOPIC], SPOOL_GROUP),
+        trim=broker.delete_before,
+        max_bytes=settings.spool_max_mb * 1_000_000,
+        clock=open_clock(),
+        on_close=lock.close,
+    )
+
+
+def open_spool_source(settings: Settings, name: str) -> Source:
+    """Return a reader of what waits in the spool ``name``, also while its sender runs."""
+    return EmbeddedSource(_spool_log(settings, name), [SPOOL_TOPIC], SPOOL_GROUP)
+
+
 def open_lake(settings: Settings) -> Lake:
     """Return the lake of raw records."""
     return DeltaLake(settings.lake_uri)
@@ -95,6 +139,13 @@ def prepare_topics(settings: Settings, plant: Plant) -> None:
 
 def _kafka(settings: Settings) -> KafkaSettings:
     return KafkaSettings(bootstrap_servers=settings.kafka_bootstrap)
+
+
+def _spool_log(settings: Settings, name: str) -> EmbeddedBroker:
+    # What waits must survive a power cut: nobody else has it.
+    broker = EmbeddedBroker(spool_file(settings, name), is_power_safe=True)
+    broker.create_topic(SPOOL_TOPIC)
+    return broker
 
 
 def _embedded(settings: Settings) -> EmbeddedBroker:

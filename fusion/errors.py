@@ -12,6 +12,7 @@
     ├── CollapseError                    a training run that lost its embedding
     ├── FencedError                      another process has taken this one's place
     ├── BrokerUnavailableError           retriable
+    │   └── SpoolFullError               the broker is away and no more may wait on disk
     ├── InferenceUnavailableError        retriable
     └── LakeUnavailableError             retriable
 
@@ -85,6 +86,10 @@ class BrokerUnavailableError(FusionError):
     """The broker did not answer."""
 
     retriable = True
+
+
+class SpoolFullError(BrokerUnavailableError):
+    """The broker is away and no more messages may wait on disk; nothing of this call was kept."""
 
 
 class InferenceUnavailableError(FusionError):

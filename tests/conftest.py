@@ -60,3 +60,23 @@ def shared_data() -> Path:
 def unique() -> str:
     """A name that no other test uses, for topics and groups."""
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode and not IS_CI:
+        pytest.skip(f"a disk that can be full needs the right to mount one: {mounted.stderr}")
+    assert mounted.returncode == 0, mounted.stderr
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
+from flows.cli.spool import drain, say_what_waits, waiting_note
 from flows.health import Health, serve_health
 from flows.live import Watched, open_live, run_live, watch
 from flows.models import newest_model
@@ -109,8 +110,7 @@ def publish(
     duration_s: float | None = None,
 ) -> ReplayReport:
     """Send ``payloads`` to the broker, with progress in plant time; Ctrl-C stops cleanly."""
-    wiring.prepare_topics(settings, plant)
-    publisher = wiring.open_publisher(settings)
+    publisher = wiring.open_sender(settings, plant, source=source)
     with contextlib.closing(publisher), progress_bar() as bar:
         total = None if duration_s is None else round(duration_s)
         task = bar.add_task(f"{source} → {plant.prefix}.*", total=total, note="s of plant time")
@@ -118,7 +118,8 @@ def publish(
 
         def show(report: ReplayReport) -> None:
             began_ns[:] = began_ns[:1] or [report.t_event_ns]
-            bar.update(task, completed=round((report.t_event_ns - began_ns[0]) / NANOSECONDS))
+            passed_s = round((report.t_event_ns - began_ns[0]) / NANOSECONDS)
+            bar.update(task, completed=passed_s, note=f"s of plant time{waiting_note(publisher)}")
 
         report = send(
             payloads,
@@ -129,6 +130,9 @@ def publish(
             clock=wiring.open_clock(),
             on_progress=show,
         )
+        if not report.is_interrupted:
+            drain(publisher, bar)
+        say_what_waits(publisher)
     CONSOLE.print(
         f"published {sum(report.num_messages.values())} records, {report.num_bytes / 1e6:.1f} MB"
         + (" (stopped early; what was sent is whole)" if report.is_interrupted else "")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,13 @@ from connectors.kafka_io import (
     TopicSpec,
     ensure_topics,
 )
+from connectors.system_clock import SystemClock
+from flows.carrier import BackgroundCarrier
 from fusion.errors import BrokerUnavailableError
 from fusion.ports import Publisher, Source
 from fusion.schema import Message, Record, TopicPartition
 from fusion.stream.reading import read_to_end
+from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 
 
 @dataclass
@@ -45,13 +49,31 @@ class Broker:
         return self.opened[-1]  # type: ignore[return-value]
 
 
-@pytest.fixture(params=["embedded", "kafka"])
+def open_spool(remote: EmbeddedBroker, folder: Path) -> SpoolingPublisher:
+    """Return a sender with a spool of its own, whose broker answers."""
+    local = EmbeddedBroker(folder / f"spool-{uuid.uuid4().hex}.sqlite")
+    local.create_topic(SPOOL_TOPIC)
+    return SpoolingPublisher(
+        BackgroundCarrier(lambda: EmbeddedPublisher(remote)),
+        local=EmbeddedPublisher(local, group=SPOOL_GROUP),
+        local_source=EmbeddedSource(local, [SPOOL_TOPIC], SPOOL_GROUP),
+        trim=local.delete_before,
+        max_bytes=10**9,
+        clock=SystemClock(),
+    )
+
+
+@pytest.fixture(params=["embedded", "spool", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    if request.param == "embedded":
+    if request.param != "kafka":
         embedded = EmbeddedBroker(tmp_path / "broker.sqlite")
         made = Broker(
             create=lambda topic, count: embedded.create_topic(topic, partitions=count),
-            publisher=lambda group: EmbeddedPublisher(embedded, group=group),
+            publisher=lambda group: (
+                EmbeddedPublisher(embedded, group=group)
+                if group or request.param == "embedded"
+                else open_spool(embedded, tmp_path)
+            ),
             source=lambda topics, group: EmbeddedSource(embedded, topics, group),
         )
     else:
@@ -233,7 +255,7 @@ from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher
 from connectors.kafka_io import KafkaPublisher, KafkaSettings
 from fusion.schema import Message, TopicPartition
 kind, place, topic, group = sys.argv[1:]
-if kind == "embedded":
+if kind != "kafka":
     publisher = EmbeddedPublisher(EmbeddedBroker(Path(place)), group=group)
 else:
     publisher = KafkaPublisher(KafkaSettings(place), group=group, transactional_id="tx-" + group)
@@ -254,9 +276,9 @@ def test_a_writer_killed_in_the_middle_leaves_whole_transactions(
     broker.create(unique, 1)
     kind = request.node.callspec.params["broker"]
     place = (
-        str(tmp_path / "broker.sqlite")
-        if kind == "embedded"
-        else request.getfixturevalue("kafka_bootstrap")
+        request.getfixturevalue("kafka_bootstrap")
+        if kind == "kafka"
+        else str(tmp_path / "broker.sqlite")
     )
     script = tmp_path / "writer.py"
     script.write_text(KILLED_WRITER.format(root=str(Path(__file__).parents[2])))

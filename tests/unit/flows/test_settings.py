@@ -24,6 +24,9 @@ def test_a_variable_moves_everything_below_the_data_folder(
     settings = Settings.load()
     assert settings.models_dir == tmp_path / "models"
     assert settings.lake_uri == str(tmp_path / "lake")
+    assert settings.spool_folder == tmp_path / "spool"
+    monkeypatch.setenv("FUSION_SPOOL_DIR", str(tmp_path / "other"))
+    assert Settings.load().spool_folder == tmp_path / "other"
 
 
 def test_a_misspelt_variable_is_named_with_the_nearest_known(

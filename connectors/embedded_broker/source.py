@@ -1,0 +1,131 @@
+"""Reads the file, across partitions in the order in which records came."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from connectors.embedded_broker.file import EmbeddedBroker, num_partitions, unavailable
+from connectors.embedded_broker.retention import partition_bounds
+from fusion.schema import Record, TopicPartition
+
+MAX_POLL_RECORDS = 500
+MAX_POLL_BYTES = 8 * 1024 * 1024
+IDLE_WAIT_S = 0.02
+
+
+class EmbeddedSource:
+    """Implements :class:`fusion.ports.Source` on an embedded broker.
+
+    Where records below its position were deleted, it goes on at the oldest one kept, as Kafka does
+    with ``auto_offset_reset=earliest``: ``positions`` and the offsets of what comes next jump.
+    """
+
+    def __init__(self, broker: EmbeddedBroker, topics: Sequence[str], group: str) -> None:
+        self._connection = broker.connect()
+        self._topics = list(topics)
+        self._group = group
+        self._positions: dict[TopicPartition, int] = {}
+        self._held: frozenset[TopicPartition] = frozenset()
+        self._refresh_partitions()
+
+    def poll(self, *, timeout_s: float) -> list[Record]:
+        """Return the next records in the order in which the broker got them, across partitions."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            with unavailable():
+                records = self._fetch()
+            if records or time.monotonic() >= deadline_s:
+                return records
+            time.sleep(min(IDLE_WAIT_S, max(0.0, deadline_s - time.monotonic())))
+
+    def assigned(self) -> dict[TopicPartition, int]:
+        """Return every partition: one machine has one reader, nothing is ever taken away."""
+        return dict.fromkeys(self._positions, 1)
+
+    def keep_alive(self) -> None:
+        """Nobody else waits for this reader's partitions."""
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Give no records of ``partitions`` until further notice, and those of all others."""
+        self._held = frozenset(partitions)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return the offset of the next record that ``poll`` would give, per partition."""
+        return dict(self._positions)
+
+    def committed(self) -> dict[TopicPartition, int]:
+        """Return what the group has committed of these topics."""
+        marks = ",".join("?" * len(self._topics))
+        with unavailable():
+            rows = self._connection.execute(
+                "SELECT topic, partition, offset FROM commits "  # noqa: S608 marks are "?" only
+                f"WHERE consumer_group = ? AND topic IN ({marks})",
+                (self._group, *self._topics),
+            ).fetchall()
+        return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+    def end_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset that the next published record will get, per partition."""
+        with unavailable():
+            self._refresh_partitions()
+            return {part: partition_bounds(self._connection, part)[1] for part in self._positions}
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Continue reading at ``positions``."""
+        for part, offset in positions.items():
+            if part not in self._positions:
+                raise ValueError(
+                    f"seek must name partitions of {self._topics}, got {part}; "
+                    "open a source of that topic"
+                )
+            self._positions[part] = offset
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _fetch(self) -> list[Record]:
+        self._refresh_partitions()
+        arrived: list[tuple[int, Record]] = []
+        for part, position in self._positions.items():
+            if part in self._held:
+                continue
+            start, end = partition_bounds(self._connection, part)
+            offset = self._positions[part] = max(start, position)
+            if offset >= end:
+                continue
+            rows = self._connection.execute(
+                "SELECT id, topic, partition, offset, key, value, headers, t_broker_ns "
+                "FROM records WHERE topic = ? AND partition = ? AND offset >= ? "
+                "ORDER BY offset LIMIT ?",
+                (*part, offset, MAX_POLL_RECORDS),
+            )
+            arrived += _bounded(rows)
+        # Across partitions by arrival, so that no stream runs far ahead of the others.
+        arrived.sort(key=lambda pair: pair[0])
+        kept = [record for _, record in arrived[:MAX_POLL_RECORDS]]
+        for record in kept:
+            self._positions[record.topic_partition] = record.offset + 1
+        return kept
+
+    def _refresh_partitions(self) -> None:
+        committed: dict[TopicPartition, int] | None = None
+        for topic in self._topics:
+            for number in range(num_partitions(self._connection, topic) or 0):
+                part = TopicPartition(topic, number)
+                if part not in self._positions:
+                    committed = self.committed() if committed is None else committed
+                    self._positions[part] = committed.get(part, 0)
+
+
+def _bounded(rows: sqlite3.Cursor) -> Iterator[tuple[int, Record]]:
+    num_bytes = 0
+    for row_id, topic, partition, offset, key, value, headers, t_broker_ns in rows:
+        record = Record(topic, partition, offset, key, value, json.loads(headers), t_broker_ns)
+        yield row_id, record
+        num_bytes += len(record.value)
+        if num_bytes >= MAX_POLL_BYTES:
+            return

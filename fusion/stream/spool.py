@@ -1,0 +1,318 @@
+"""What a sender says while the broker is away waits on disk and is sent first when it is back.
+
+::
+
+    publish ─┬─ nothing waits ──▶ carrier ──▶ broker
+             │                       ▲ oldest first, one bundle at once
+             └─ else ──▶ local log ──┘ acknowledged? then commit, then trim
+
+The local log is an embedded broker of its own with one partition, so everything keeps its order. A
+crash between the broker's acknowledgement and the local commit repeats messages, and so does an
+answer that never came. That is harmless: readers drop repeats by epoch and sequence number.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fusion.errors import BrokerUnavailableError, InputError, SpoolFullError
+from fusion.ports import Clock, Publisher, Source
+from fusion.schema import MAX_RECORD_BYTES, Message, Record, TopicPartition
+
+SPOOL_TOPIC = "spool"
+SPOOL_GROUP = "spool"
+PATIENCE_S = 1.0
+"""A message that the broker does not acknowledge in this time goes to disk."""
+FORWARD_S = 0.05
+"""Of one publish call for what waits, while the broker answers: half a period at 10 Hz."""
+MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+MIN_BUNDLE_BYTES = 64 * 1024
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 10.0
+RECORD_OVERHEAD_BYTES = 128
+"""Of the local log, for each record beside its own bytes."""
+
+_PART = TopicPartition(SPOOL_TOPIC, 0)
+_TOPIC_HEADER = "spool-topic"
+_NANOSECONDS = 1_000_000_000
+
+
+class Carrier(Protocol):
+    """Takes one bundle at once to the broker, while its caller goes on."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Begin to publish ``messages``; only after the bundle before has finished."""
+        ...
+
+    def finished(self, *, wait_s: float) -> bool:
+        """Return whether the broker has the bundle; False while nobody knows, after ``wait_s``.
+
+        Raises:
+            BrokerUnavailableError: The bundle has finished without an acknowledgement.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything, without waiting for a broker that is away."""
+        ...
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A bundle on its way. Local records below ``end`` are done with when it arrives."""
+
+    end: int
+    num_bytes: int
+    t_began_ns: int
+
+
+class SpoolingPublisher:
+    """Implements :class:`fusion.ports.Publisher` for one sender, which never waits long.
+
+    A call takes at most ``PATIENCE_S``, once per outage; while the broker is away it takes one
+    write to the local log. Sending goes on inside the calls, so a sender that falls silent calls
+    :meth:`flush` now and then. Not for several threads; the local log belongs to one process.
+
+    Args:
+        carrier: The way to the broker.
+        local: Writes the local log, in the group that ``local_source`` reads in.
+        local_source: Reads ``SPOOL_TOPIC`` of the local log.
+        trim: Deletes what lies before a position of the local log.
+        max_bytes: What may wait.
+        clock: Decides when to try again.
+        on_close: Called last by :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        local: Publisher,
+        local_source: Source,
+        trim: Callable[[Mapping[TopicPartition, int]], None],
+        max_bytes: int,
+        clock: Clock,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._carrier = carrier
+        self._local = local
+        self._source = local_source
+        self._trim = trim
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._on_close = on_close
+        self._flight: _Flight | None = None
+        self._is_up = False
+        self._num_failures = 0
+        self._t_next_try_ns = 0
+        self._bundle_bytes = MAX_BUNDLE_BYTES
+        self._last_error: BrokerUnavailableError | None = None
+        self._end = self._source.end_offsets()[_PART]
+        self._start = self._end
+        self._trimmed = -1
+        self._num_bytes = 0
+        while records := self._source.poll(timeout_s=0):
+            self._start = min(self._start, records[0].offset)
+            self._num_bytes += sum(map(_num_bytes, records))
+
+    @property
+    def waiting_records(self) -> int:
+        """How many messages wait on disk."""
+        return self._end - self._start
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits on disk."""
+        return self._num_bytes
+
+    @property
+    def last_error(self) -> BrokerUnavailableError | None:
+        """Why the last attempt failed; None once one has succeeded."""
+        return self._last_error
+
+    def publish(
+        self,
+        messages: Sequence[Message],
+        *,
+        commit: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
+        """Bring ``messages`` to the broker or, behind what waits already, to the disk.
+
+        Raises:
+            SpoolFullError: Nothing of this call was kept; call it again later.
+            InputError: A message is larger than a broker takes, and would stop all behind it.
+        """
+        if commit is not None:
+            raise ValueError("positions of a group belong to a reader; a sender has none to commit")
+        _require_sendable(messages)
+        if not messages:
+            return
+        self._forward(FORWARD_S if self._is_up else 0.0)
+        if not self.waiting_records and self._flight is None and self._is_due:
+            self._begin(messages, _Flight(self._end, 0, self._clock.now_ns()))
+            if self._arrived(wait_s=PATIENCE_S):
+                return
+            unanswered = self._flight
+        else:
+            unanswered = None
+        num_bytes = self._append(messages)
+        if unanswered is not None:
+            # If it arrives after all, what was written now need not go again.
+            unanswered.end, unanswered.num_bytes = self._end, num_bytes
+        self._forward(0.0)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what waits for at most ``timeout_s``; return whether everything is on the broker."""
+        t_end_ns = self._clock.now_ns() + round(timeout_s * _NANOSECONDS)
+        while True:
+            left_s = max(0.0, (t_end_ns - self._clock.now_ns()) / _NANOSECONDS)
+            self._forward(left_s)
+            if not self.waiting_records and self._flight is None:
+                return True
+            if self._clock.now_ns() >= t_end_ns:
+                return False
+            if self._flight is None:
+                until_try_s = (self._t_next_try_ns - self._clock.now_ns()) / _NANOSECONDS
+                self._clock.sleep(min(left_s, max(until_try_s, 0.01)))
+
+    def close(self) -> None:
+        """Free everything. What waits stays on disk for the next one."""
+        self._carrier.close()
+        self._local.close()
+        self._source.close()
+        self._on_close()
+
+    def _forward(self, budget_s: float) -> None:
+        """See what became of the bundle under way and begin the next one, for ``budget_s``."""
+        t_end_ns = self._clock.now_ns() + round(budget_s * _NANOSECONDS)
+        if self._trimmed < self._start:
+            self._forget()
+        while True:
+            if self._flight is not None:
+                self._arrived(wait_s=max(0.0, (t_end_ns - self._clock.now_ns()) / _NANOSECONDS))
+            if self._flight is not None or not self.waiting_records or not self._is_due:
+                return
+            self._begin_oldest()
+            if self._clock.now_ns() >= t_end_ns:
+                return
+
+    def _begin_oldest(self) -> None:
+        """Send as many of the oldest waiting records as one bundle may have."""
+        self._source.seek({_PART: self._start})
+        records = self._source.poll(timeout_s=0)
+        assert records, f"{self.waiting_records} records wait, but none was read"
+        bundle = records[:1]
+        num_bytes = _num_bytes(records[0])
+        for record in records[1:]:
+            num_bytes += _num_bytes(record)
+            if num_bytes > self._bundle_bytes:
+                num_bytes -= _num_bytes(record)
+                break
+            bundle.append(record)
+        flight = _Flight(bundle[-1].offset + 1, num_bytes, self._clock.now_ns())
+        self._begin([_unwrap(record) for record in bundle], flight)
+
+    def _begin(self, messages: Sequence[Message], flight: _Flight) -> None:
+        # A copy: its caller may use the list again before the bundle has gone.
+        self._carrier.send(tuple(messages))
+        self._flight = flight
+
+    def _arrived(self, *, wait_s: float) -> bool:
+        """Return whether the bundle under way is on the broker now; draw the consequences."""
+        flight = self._flight
+        assert flight is not None
+        try:
+            is_finished = self._carrier.finished(wait_s=wait_s)
+        except BrokerUnavailableError as failed:
+            self._flight = None
+            self._back_off(failed)
+            return False
+        except Exception:
+            self._flight = None
+            raise
+        if not is_finished:
+            taken_ns = self._clock.now_ns() - flight.t_began_ns
+            self._is_up = self._is_up and taken_ns < PATIENCE_S * _NANOSECONDS
+            return False
+        self._flight = None
+        self._is_up, self._num_failures, self._last_error = True, 0, None
+        self._bundle_bytes = min(2 * self._bundle_bytes, MAX_BUNDLE_BYTES)
+        if flight.end > self._start:
+            self._start = flight.end
+            self._num_bytes = self._num_bytes - flight.num_bytes if self.waiting_records else 0
+            self._forget()
+        return True
+
+    def _back_off(self, failed: BrokerUnavailableError) -> None:
+        """Wait longer after every failure, never the same time as others, and send less at once."""
+        backoff_s = min(FIRST_BACKOFF_S * 2.0**self._num_failures, MAX_BACKOFF_S)
+        backoff_s *= random.uniform(0.5, 1.0)  # noqa: S311 spreads senders, protects nothing
+        self._t_next_try_ns = self._clock.now_ns() + round(backoff_s * _NANOSECONDS)
+        self._is_up, self._last_error = False, failed
+        self._num_failures = min(self._num_failures + 1, 10)
+        # On a slow line a large bundle would time out for ever.
+        self._bundle_bytes = max(self._bundle_bytes // 4, MIN_BUNDLE_BYTES)
+
+    @property
+    def _is_due(self) -> bool:
+        left_ns = self._t_next_try_ns - self._clock.now_ns()
+        # More than the longest backoff is left only when the clock was set back.
+        return left_ns <= 0 or left_ns > MAX_BACKOFF_S * _NANOSECONDS
+
+    def _append(self, messages: Sequence[Message]) -> int:
+        """Write ``messages`` to the local log and return their bytes there."""
+        wrapped = [_wrap(message) for message in messages]
+        num_bytes = sum(map(_num_bytes, wrapped))
+        if self._num_bytes + num_bytes > self._max_bytes:
+            raise SpoolFullError(
+                f"at most {self._max_bytes / 1e6:.0f} MB may wait while the broker is away, "
+                f"{self._num_bytes / 1e6:.1f} MB do and {num_bytes / 1e6:.1f} MB came; call again "
+                f"when it is back, or raise FUSION_SPOOL_MAX_MB ({self._last_error})"
+            )
+        try:
+            self._local.publish(wrapped)
+        except BrokerUnavailableError as failed:
+            raise SpoolFullError(
+                f"what waits for the broker must fit on the disk, but: {failed}; nothing of this "
+                "call was kept; make room, or point FUSION_SPOOL_DIR at another disk"
+            ) from failed
+        self._end = self._source.end_offsets()[_PART]
+        self._num_bytes += num_bytes
+        return num_bytes
+
+    def _forget(self) -> None:
+        """Commit and delete what is on the broker; on a full disk again later."""
+        try:
+            self._local.publish([], commit={_PART: self._start})
+            self._trim({_PART: self._start})
+        except BrokerUnavailableError as failed:
+            self._last_error = failed
+        else:
+            self._trimmed = self._start
+
+
+def _require_sendable(messages: Sequence[Message]) -> None:
+    for message in messages:
+        if len(message.value) > MAX_RECORD_BYTES:
+            raise InputError(
+                f"a record must have at most {MAX_RECORD_BYTES} bytes, one for {message.topic} has "
+                f"{len(message.value)}; publish a reference to it, or smaller pieces"
+            )
+
+
+def _wrap(message: Message) -> Message:
+    headers = {**message.headers, _TOPIC_HEADER: message.topic}
+    return Message(SPOOL_TOPIC, message.key, message.value, headers)
+
+
+def _unwrap(record: Record) -> Message:
+    headers = dict(record.headers)
+    return Message(headers.pop(_TOPIC_HEADER), record.key, record.value, headers)
+
+
+def _num_bytes(each: Message | Record) -> int:
+    headers = sum(len(name) + len(text) for name, text in each.headers.items())
+    return len(each.value) + len(each.key) + headers + RECORD_OVERHEAD_BYTES
