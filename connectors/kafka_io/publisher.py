@@ -93,7 +93,11 @@ class KafkaPublisher:
 
     def close(self) -> None:
         """Close the connection. What was published is stored already."""
-        self._producer.close(timeout=CLOSE_TIMEOUT_S)
+        try:
+            self._producer.close(timeout=CLOSE_TIMEOUT_S)
+        except KafkaError:
+            # Flushing what waits has failed, and the library would leave its thread running.
+            self._producer._sender.force_close()  # noqa: SLF001
 
     def _send(self, messages: Sequence[Message]) -> None:
         waiting: list[Any] = []

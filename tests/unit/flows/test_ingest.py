@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,15 @@ class ScriptedSource:
                     for offset in range(start, stop)
                 ]
         return []
+
+    def assigned(self) -> dict[TopicPartition, int]:
+        return dict.fromkeys(self.ends, 1)
+
+    def keep_alive(self) -> None:
+        """Alone."""
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        raise NotImplementedError
 
     def positions(self) -> dict[TopicPartition, int]:
         return dict(self._positions)
