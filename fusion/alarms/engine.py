@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fusion.alarms.sentences import forecast_sentence, surprise_sentence
+from fusion.alarms.sentences import forecast_sentence, skew_sentence, surprise_sentence
 from fusion.alarms.state_machine import Delays, Reading, next_condition
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS, AlarmDefinition, Plant
-from fusion.schema import AlarmCommand, AlarmEvent, AlarmState, Condition, Score, TagForecast
+from fusion.schema import (
+    AlarmCommand,
+    AlarmEvent,
+    AlarmState,
+    Condition,
+    Score,
+    StreamHealth,
+    TagForecast,
+)
 
 SURPRISE_OFF = 0.7
 """Off-threshold of surprise, where on is 1: a deadband, so that an alarm does not flutter."""
 FORECAST_ON, FORECAST_OFF = 0.5, 0.3
 """Chance of crossing the limit."""
 ADVISORY_ON_S, ADVISORY_OFF_S = 2.0, 10.0
+SKEW_OFF = 0.7
+"""Off-threshold of a skew, as a part of the plant's ``max_skew_s``."""
+SKEW_ON_S, SKEW_OFF_S = 30.0, 60.0
 MAX_COMMANDS = 1_000
+
+_Finding = Literal["surprise", "forecast", "skew"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +39,21 @@ class _Watch:
 
     name: str
     kind: Literal["advisory", "alarm"]
-    finding: Literal["surprise", "forecast"]
+    finding: _Finding
     tag: str | None
     priority: Literal["low", "medium", "high"]
     delays: Delays
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a watch finds at one tick; ``say`` puts it into words once it is raised."""
+
+    tick: int
+    level: float
+    reading: Reading
+    say: Callable[[], str]
+    score: Score | None = None
 
 
 class AlarmEngine:
@@ -52,12 +77,25 @@ class AlarmEngine:
         events: list[AlarmEvent] = []
         for watch in self._watches.values():
             state = self._states[watch.name]
-            if score.tick <= state.tick or not any(score.present.values()):
+            if watch.finding == "skew" or score.tick <= state.tick:
+                continue
+            if not any(score.present.values()):
                 continue
             forecast = next((f for f in score.forecasts if f.tag == watch.tag), None)
             if watch.finding == "forecast" and forecast is None:
                 continue
-            events += self._advance(watch, state, score, forecast)
+            events += self._advance(watch, state, _found(score, forecast, self._plant))
+        return events
+
+    def health(self, streams: list[StreamHealth]) -> list[AlarmEvent]:
+        """Return what the skews of ``streams`` raise or clear; an unknown skew changes nothing."""
+        events: list[AlarmEvent] = []
+        for stream in streams:
+            watch = self._watches[f"skew-{stream.stream}"]
+            state = self._states[watch.name]
+            found = _found_skew(stream, self._plant)
+            if found is not None and found.tick > state.tick:
+                events += self._advance(watch, state, found)
         return events
 
     def command(self, command: AlarmCommand) -> list[AlarmEvent]:
@@ -100,12 +138,10 @@ class AlarmEngine:
                 self._states[name] = AlarmState.model_validate(state)
         self._commands = dict.fromkeys(snapshot["commands"])
 
-    def _advance(
-        self, watch: _Watch, state: AlarmState, score: Score, forecast: TagForecast | None
-    ) -> list[AlarmEvent]:
-        level, reading = _reading(score, forecast)
+    def _advance(self, watch: _Watch, state: AlarmState, found: _Found) -> list[AlarmEvent]:
+        reading = found.reading
         condition = next_condition(state.condition, state.since_ns, reading, watch.delays)
-        update: dict[str, Any] = {"tick": score.tick, "score": level}
+        update: dict[str, Any] = {"tick": found.tick, "score": found.level}
         if condition is state.condition:
             self._states[watch.name] = state.model_copy(update=update)
             return []
@@ -117,8 +153,8 @@ class AlarmEngine:
         if is_raised:
             update |= {
                 "is_acknowledged": False,
-                "sentence": _sentence(score, forecast, self._plant),
-                "shares": score.shares,
+                "sentence": found.say(),
+                "shares": {} if found.score is None else found.score.shares,
             }
         if is_raised or is_cleared:
             update["revision"] = state.revision + 1
@@ -129,11 +165,11 @@ class AlarmEngine:
         transition: Literal["raised", "cleared"] = "raised" if is_raised else "cleared"
         return [
             AlarmEvent(
-                id=f"{score.plant}:{watch.name}:{score.tick}:{transition}",
+                id=f"{self._plant.address}:{watch.name}:{found.tick}:{transition}",
                 transition=transition,
-                t_ns=score.t_end_ns,
+                t_ns=reading.t_ns,
                 state=changed,
-                score=score if is_raised else None,
+                score=found.score if is_raised else None,
             )
         ]
 
@@ -141,20 +177,26 @@ class AlarmEngine:
 _STANDING = {Condition.ACTIVE, Condition.PENDING_OFF}
 
 
-def _reading(score: Score, forecast: TagForecast | None) -> tuple[float, Reading]:
+def _found(score: Score, forecast: TagForecast | None, plant: Plant) -> _Found:
     if forecast is None:
-        return score.surprise, Reading(
-            is_on=score.surprise >= 1, is_off=score.surprise < SURPRISE_OFF, t_ns=score.t_end_ns
-        )
-    return forecast.p_cross, Reading(
-        is_on=forecast.p_cross >= FORECAST_ON,
-        is_off=forecast.p_cross < FORECAST_OFF,
-        t_ns=score.t_end_ns,
-    )
+        level, on, off = score.surprise, 1.0, SURPRISE_OFF
+    else:
+        level, on, off = forecast.p_cross, FORECAST_ON, FORECAST_OFF
+
+    def say() -> str:
+        return surprise_sentence(score, plant) if forecast is None else forecast_sentence(forecast)
+
+    reading = Reading(is_on=level >= on, is_off=level < off, t_ns=score.t_end_ns)
+    return _Found(score.tick, level, reading, say, score)
 
 
-def _sentence(score: Score, forecast: TagForecast | None, plant: Plant) -> str:
-    return surprise_sentence(score, plant) if forecast is None else forecast_sentence(forecast)
+def _found_skew(health: StreamHealth, plant: Plant) -> _Found | None:
+    if health.skew_s is None:
+        return None
+    level = abs(health.skew_s) / plant.max_skew_s
+    reading = Reading(is_on=health.is_skewed, is_off=level < SKEW_OFF, t_ns=health.t_ns)
+    tick = health.t_ns // plant.tick_ns
+    return _Found(tick, level, reading, lambda: skew_sentence(health, plant))
 
 
 def _watches(plant: Plant) -> list[_Watch]:
@@ -162,13 +204,16 @@ def _watches(plant: Plant) -> list[_Watch]:
     watches = [_defined(definition) for definition in plant.alarms]
     covered = {(watch.finding, watch.tag) for watch in watches}
     delays = Delays(round(ADVISORY_ON_S * NANOSECONDS), round(ADVISORY_OFF_S * NANOSECONDS))
-    findings: list[tuple[str, Literal["surprise", "forecast"], str | None]] = [
-        ("surprise", "surprise", None)
-    ]
+    findings: list[tuple[str, _Finding, str | None]] = [("surprise", "surprise", None)]
     findings.extend((f"forecast-{t.name}", "forecast", t.name) for t in plant.measured if t.limits)
     for name, finding, tag in findings:
         if (finding, tag) not in covered:
             watches.append(_Watch(name, "advisory", finding, tag, "low", delays))
+    slow = Delays(round(SKEW_ON_S * NANOSECONDS), round(SKEW_OFF_S * NANOSECONDS))
+    watches += [
+        _Watch(f"skew-{stream.name}", "advisory", "skew", None, "low", slow)
+        for stream in plant.streams
+    ]
     names = [watch.name for watch in watches]
     if len(set(names)) != len(names):
         raise InputError(f"alarms must not be called as advisories are, got {sorted(names)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusion.plant import Plant
-from fusion.schema import Score, TagForecast
+from fusion.schema import Score, StreamHealth, TagForecast
 
 _SENSE = {"telemetry": "Telemetry", "audio": "Sound", "video": "Picture"}
 
@@ -32,3 +32,16 @@ def forecast_sentence(forecast: TagForecast) -> str:
         return f"{now}, {where}."
     when = "soon" if median_s is None else f"in about {median_s:.0f} s"
     return f"{now} and will be {where} {when} ({forecast.p_cross:.0%} likely)."
+
+
+def skew_sentence(health: StreamHealth, plant: Plant) -> str:
+    """Return whose clock is off, by how much, and the two ways to mend it."""
+    assert health.skew_s is not None, "an unknown skew raises nothing"
+    side = "behind" if health.skew_s > 0 else "ahead of"
+    others = "the plant's other streams" if len(plant.streams) > 1 else "its receiver"
+    declared_s = plant.stream(health.stream).clock_offset_s - health.skew_s
+    return (
+        f"The clock of {health.stream} is {abs(health.skew_s):.3g} s {side} {others}; at most "
+        f"{plant.max_skew_s:g} s is allowed. Set its sender by NTP, or declare clock_offset_s: "
+        f"{declared_s:.3f} for {health.stream} in the plant file."
+    )

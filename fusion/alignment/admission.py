@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from fusion.alignment.event_time import stamps
 from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream, TelemetryStream
 from fusion.schema import (
@@ -30,37 +29,17 @@ def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
     stream = _known_stream(envelope, plant)
     payload = decode_payload(envelope, record.value)
     _require_fits(payload, stream)
-    latest_ns = latest_event_ns(payload, stream)
+    newest_ns = stamps(payload, stream).newest_ns
     # The broker's stamp, not this machine's clock: reading the record again gives the same answer.
-    if latest_ns > record.t_broker_ns + round(plant.max_future_s * NANOSECONDS):
-        ahead_s = (latest_ns - record.t_broker_ns) / NANOSECONDS
+    if newest_ns > record.t_broker_ns + round(plant.max_future_s * NANOSECONDS):
+        ahead_s = (newest_ns - record.t_broker_ns) / NANOSECONDS
         raise RecordError(
             DeadLetterReason.FUTURE_TIME,
             f"event time must not be more than {plant.max_future_s:g} s ahead of the broker, "
-            f"got {ahead_s:.3f} s ahead on {stream.name!r}; set the clock of the sender",
+            f"got {ahead_s:.3f} s ahead on {stream.name!r}; set the clock of the sender, "
+            "or declare its clock_offset_s",
         )
     return envelope, payload
-
-
-def event_times_ns(
-    batch: TelemetryBatch, stream: Stream
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the event time of every row, by the clock that the plant trusts for ``stream``."""
-    return {
-        "source": batch.t_source_R_ns,
-        "server": batch.t_server_R_ns,
-        "receive": batch.t_receive_R_ns,
-    }[stream.clock]
-
-
-def latest_event_ns(payload: Payload, stream: Stream) -> int:
-    """Return the event time up to which ``payload`` tells something, in ns UTC."""
-    if isinstance(payload, TelemetryBatch):
-        return int(event_times_ns(payload, stream).max())
-    if isinstance(payload, AudioChunk):
-        num_samples = len(payload.samples_N)
-        return payload.t_start_ns + num_samples * NANOSECONDS // payload.sample_rate_hz
-    return payload.t_capture_ns
 
 
 def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
@@ -81,8 +60,9 @@ def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
 
 
 def _known_stream(envelope: Envelope, plant: Plant) -> Stream:
+    name = envelope.stream
     for stream in plant.streams:
-        if envelope.subject == plant.stream_address(stream.name):
+        if stream.name == name and envelope.subject == plant.stream_address(name):
             return stream
     raise RecordError(
         DeadLetterReason.UNKNOWN_STREAM,
@@ -104,6 +84,16 @@ def _require_fits(payload: Payload, stream: Stream) -> None:
         and payload.sample_rate_hz != stream.sample_rate_hz
     ):
         raise _mismatch(stream, f"have {stream.sample_rate_hz} Hz", f"{payload.sample_rate_hz} Hz")
+    if stream.clock == "receive" and not _has_receive_times(payload):
+        raise _mismatch(
+            stream, "say when it was received (clock: receive)", "t_receive = 0, which is unknown"
+        )
+
+
+def _has_receive_times(payload: Payload) -> bool:
+    if isinstance(payload, TelemetryBatch):
+        return bool((payload.t_receive_R_ns > 0).all())
+    return payload.t_receive_ns > 0
 
 
 def _mismatch(stream: Stream, must: str, came: str) -> RecordError:

@@ -13,13 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusion.alignment.admission import latest_event_ns
 from fusion.alignment.buffers import Buffer, buffer_for
+from fusion.alignment.event_time import Stamps, stamps
+from fusion.alignment.health import StreamMonitor, health_of
 from fusion.alignment.ledger import Counts, Entry, Outcome, PartitionLedger, from_key, to_key
 from fusion.alignment.observation import Observation
 from fusion.alignment.sequence import SeenSequence
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream
-from fusion.schema import Envelope, Payload, Record, TopicPartition
+from fusion.schema import Envelope, Payload, Record, StreamHealth, TopicPartition
+
+_NO_TICK = -(2**62)
 
 
 @dataclass(slots=True)
@@ -29,7 +32,10 @@ class _StreamState:
     stream: Stream
     buffer: Buffer
     hold_ticks: int
+    lateness_ns: int
     newest_ns: int | None = None
+    frontier: int = _NO_TICK
+    """The first tick that the stream's own watermark has not closed."""
     seen: SeenSequence = field(default_factory=SeenSequence)
     is_idle: bool = False
     settled_newest_ns: int | None = None
@@ -46,32 +52,41 @@ class Aligner:
     def __init__(self, plant: Plant, *, context_ticks: int) -> None:
         self._plant = plant
         self._context_ticks = context_ticks
-        self._lateness_ns = round(plant.allowed_lateness_s * NANOSECONDS)
         self._streams = {stream.name: _state(stream, plant) for stream in plant.streams}
+        self._monitors = {stream.name: StreamMonitor() for stream in plant.streams}
         self._partitions: dict[TopicPartition, PartitionLedger] = {}
         self._replayed_floors: dict[tuple[TopicPartition, int], int] = {}
         self._replayed_up_to: dict[TopicPartition, int] = {}
         self._replayed_refused: set[tuple[TopicPartition, int]] = set()
         self._next_tick: int | None = None
         self._num_empty = 0
+        self._may_close = True
+        """Whether a watermark has moved since the ticks below all of them were closed."""
 
     # ------------------------------------------------------------------ records in
 
     def take(self, record: Record, envelope: Envelope, payload: Payload) -> Outcome:
         """Keep what ``record`` says about open ticks, and return its outcome so far."""
         state = self._streams[payload.stream]
-        floor = self._floor(state, record)
-        first_open = max(self._own_frontier(state), floor if floor is not None else _NO_TICK)
+        partition = record.topic_partition
+        is_replayed = record.offset < self._replayed_up_to.get(partition, 0)
+        if is_replayed:
+            floor = self._replayed_floors.get((partition, record.offset))
+        else:
+            floor = self._floor(state)
+        first_open = state.frontier if floor is None else max(state.frontier, floor)
         state.is_idle = False
-        ticks, outcome = None, Outcome.DUPLICATE
+        ticks, outcome, told = None, Outcome.DUPLICATE, None
         if state.seen.add(envelope.epoch, envelope.seq):
             ticks = state.buffer.add(payload, seq=envelope.seq, first_open=first_open)
             outcome = Outcome.LATE if ticks is None else Outcome.PENDING
-            latest_ns = latest_event_ns(payload, state.stream)
-            newest_ns = state.newest_ns
-            state.newest_ns = latest_ns if newest_ns is None else max(newest_ns, latest_ns)
+            told = stamps(payload, state.stream)
+            self._advance(state, told)
         assert state.newest_ns is not None, "a duplicate has a record before it"
-        self._partition(record).add(
+        if not is_replayed:
+            monitor = self._monitors[payload.stream]
+            monitor.note(record, envelope, payload, stamps=told, outcome=outcome)
+        self._ledger(partition, record.offset).add(
             Entry(
                 offset=record.offset,
                 stream=payload.stream,
@@ -88,7 +103,9 @@ class Aligner:
 
     def refuse(self, record: Record) -> None:
         """Account for a record that could not be used; its dead letter is the caller's work."""
-        self._partition(record).add(Entry(record.offset, None, "", 0, 0, Outcome.DEAD_LETTERED))
+        self._ledger(record.topic_partition, record.offset).add(
+            Entry(record.offset, None, "", 0, 0, Outcome.DEAD_LETTERED)
+        )
 
     def is_settled(self, record: Record) -> bool:
         """Whether ``record`` was accounted for before a restart, and no open window needs it."""
@@ -109,25 +126,25 @@ class Aligner:
 
     def closed(self) -> list[Observation]:
         """Return the ticks that every stream's watermark has passed since the last call."""
-        frontiers: list[int] = []
-        for state in self._streams.values():
-            if not state.is_idle:
-                if state.newest_ns is None:
-                    return []
-                frontiers.append(self._own_frontier(state))
-        return self._close(min(frontiers)) if frontiers else []
+        if not self._may_close:
+            return []
+        self._may_close = False
+        # A stream that has not spoken has no frontier: it holds every tick, unless it is idle.
+        frontiers = [state.frontier for state in self._streams.values() if not state.is_idle]
+        limit = min(frontiers, default=_NO_TICK)
+        return self._close(limit) if limit > _NO_TICK else []
 
     def tell_idle(self, streams: Iterable[str]) -> None:
         """Let ``streams`` no longer hold ticks open, until they speak again."""
         for name in streams:
+            self._may_close |= not self._streams[name].is_idle
             self._streams[name].is_idle = True
 
     def flush(self) -> list[Observation]:
         """Close every tick that something lies in: the end of a bounded run."""
-        observations: list[Observation] = []
-        while (first := self._first_tick()) is not None:
-            observations += self._close(first + 1)
-        return observations
+        last_ticks = [state.buffer.last_tick() for state in self._streams.values()]
+        last = max((tick for tick in last_ticks if tick is not None), default=None)
+        return [] if last is None else self._close(last + 1)
 
     def newest_ns(self) -> dict[str, int]:
         """Return the newest event time of each stream that has spoken."""
@@ -137,10 +154,20 @@ class Aligner:
             if state.newest_ns is not None
         }
 
+    def health(self) -> list[StreamHealth]:
+        """Return how each stream does, in plant order; nothing before the first record."""
+        spoken = [state.frontier for state in self._streams.values() if state.newest_ns is not None]
+        if not spoken:
+            return []
+        tick = min(spoken) if self._next_tick is None else self._next_tick
+        idle = {name for name, state in self._streams.items() if state.is_idle}
+        t_ns = tick * self._plant.tick_ns
+        return health_of(self._monitors, self._plant, idle=idle, t_ns=t_ns)
+
     def _close(self, limit: int) -> list[Observation]:
         observations: list[Observation] = []
-        first = self._first_tick()
         if self._next_tick is None:
+            first = self._first_tick()
             # Not before something lies below every watermark: then nothing older can come.
             if first is None or first >= limit:
                 return []
@@ -172,17 +199,22 @@ class Aligner:
         ticks = [state.buffer.first_tick() for state in self._streams.values()]
         return min((tick for tick in ticks if tick is not None), default=None)
 
+    def _advance(self, state: _StreamState, told: Stamps) -> None:
+        """Move the stream's watermark on."""
+        if state.newest_ns is None or told.newest_ns > state.newest_ns:
+            state.newest_ns = told.newest_ns
+            frontier = self._own_frontier(state)
+            self._may_close |= frontier > state.frontier
+            state.frontier = frontier
+
     def _own_frontier(self, state: _StreamState) -> int:
-        """Return the first tick that the stream's own watermark has not closed."""
         if state.newest_ns is None:
             return _NO_TICK
-        return (state.newest_ns - self._lateness_ns) // self._plant.tick_ns
+        return (state.newest_ns - state.lateness_ns) // self._plant.tick_ns
 
-    def _floor(self, state: _StreamState, record: Record) -> int | None:
+    def _floor(self, state: _StreamState) -> int | None:
         """Return the closed frontier where it lies above the stream's own, else None."""
-        if record.offset < self._replayed_up_to.get(record.topic_partition, 0):
-            return self._replayed_floors.get((record.topic_partition, record.offset))
-        if self._next_tick is None or self._next_tick <= self._own_frontier(state):
+        if self._next_tick is None or self._next_tick <= state.frontier:
             return None
         return self._next_tick
 
@@ -213,6 +245,7 @@ class Aligner:
                 name: {"newest_ns": s.settled_newest_ns, "seen": s.settled_seen.snapshot()}
                 for name, s in self._streams.items()
             },
+            "monitors": {name: monitor.snapshot() for name, monitor in self._monitors.items()},
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -236,12 +269,15 @@ class Aligner:
             state.newest_ns = state.settled_newest_ns = settled["newest_ns"]
             state.seen = SeenSequence(settled["seen"])
             state.settled_seen = SeenSequence(settled["seen"])
+            state.frontier = self._own_frontier(state)
+        for name, monitor in snapshot["monitors"].items():
+            self._monitors[name] = StreamMonitor(monitor)
 
-    def _partition(self, record: Record) -> PartitionLedger:
-        partition = record.topic_partition
-        if partition not in self._partitions:
-            self._partitions[partition] = PartitionLedger(record.offset)
-        return self._partitions[partition]
+    def _ledger(self, partition: TopicPartition, offset: int) -> PartitionLedger:
+        ledger = self._partitions.get(partition)
+        if ledger is None:
+            ledger = self._partitions[partition] = PartitionLedger(offset)
+        return ledger
 
     def _settle(self) -> None:
         if self._next_tick is None:
@@ -260,13 +296,12 @@ class Aligner:
             state.settled_seen.add(entry.epoch, entry.seq)
 
 
-_NO_TICK = -(2**62)
-
-
 def _state(stream: Stream, plant: Plant) -> _StreamState:
     # Sound is never held; everything else may show for its maximum age.
     hold_ticks = 0 if isinstance(stream, AudioStream) else _ticks_up(stream.max_age_s, plant)
-    return _StreamState(stream, buffer_for(stream, plant), hold_ticks)
+    return _StreamState(
+        stream, buffer_for(stream, plant), hold_ticks, lateness_ns=plant.lateness_ns(stream)
+    )
 
 
 def _ticks_up(duration_s: float, plant: Plant) -> int:

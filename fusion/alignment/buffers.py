@@ -9,14 +9,14 @@ Shapes: R rows, C tags, S slots of a tick, N audio samples of a tick, H x W pixe
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.alignment.admission import event_times_ns
+from fusion.alignment.by_tick import ByTick
+from fusion.alignment.event_time import event_times_ns, frame_ns, sound_start_ns
 from fusion.alignment.observation import rows_per_tick
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream, TelemetryStream, VideoStream
 from fusion.schema import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
@@ -25,6 +25,7 @@ MIN_AUDIO_COVERAGE = 0.8
 """A tick with less sound than this has none: its spectrum would be that of the holes."""
 
 LONG_AGO_NS = np.iinfo(np.int64).min // 4
+_WORST_USED = int(Quality.UNCERTAIN)
 
 
 class Ticks(NamedTuple):
@@ -57,6 +58,10 @@ class Buffer(Protocol):
         """Return the oldest tick that something lies in, None when all is empty."""
         ...
 
+    def last_tick(self) -> int | None:
+        """Return the newest tick that something lies in, None when all is empty."""
+        ...
+
 
 def buffer_for(stream: Stream, plant: Plant) -> Buffer:
     """Return an empty buffer for ``stream``."""
@@ -74,83 +79,122 @@ class TelemetryBuffer:
         self._stream = stream
         self._tick_ns = plant.tick_ns
         self._num_slots = rows_per_tick(stream, plant)
+        slots_S = np.arange(1, self._num_slots + 1, dtype=np.int64)
+        self._slot_end_S_ns = slots_S * self._tick_ns // self._num_slots
         self._max_age_ns = round(stream.max_age_s * NANOSECONDS)
-        self._column = {tag.name: index for index, tag in enumerate(stream.tags)}
+        self._names = tuple(tag.name for tag in stream.tags)
+        self._column = {name: index for index, name in enumerate(self._names)}
         self._is_measured_C = np.array([not tag.setpoint for tag in stream.tags])
         num_tags = len(stream.tags)
         self._held_C = np.full(num_tags, np.nan)
         self._held_at_C_ns = np.full(num_tags, LONG_AGO_NS, np.int64)
-        # tick -> parts of (times [R], sequence number, values [R, C])
-        self._parts: dict[int, list[tuple[NDArray[np.int64], int, NDArray[np.float64]]]] = (
-            defaultdict(list)
-        )
+        # parts of (times [R], sequence number, values [R, C], NaN where not usable)
+        self._parts = ByTick[tuple[NDArray[np.int64], int, NDArray[np.float64]]]()
 
     def add(self, payload: Payload, *, seq: int, first_open: int) -> Ticks | None:
         """Keep the rows that lie in ``first_open`` or later, split by tick."""
         assert isinstance(payload, TelemetryBatch)
         t_R_ns = event_times_ns(payload, self._stream)
-        tick_R = t_R_ns // self._tick_ns
-        if tick_R.max() < first_open:
+        first = int(t_R_ns[t_R_ns.argmin()]) // self._tick_ns
+        last = int(t_R_ns[t_R_ns.argmax()]) // self._tick_ns
+        if last < first_open:
             return None
-        values_RC = np.full((len(t_R_ns), len(self._column)), np.nan)
-        is_usable_RC = (payload.quality_RC <= Quality.UNCERTAIN) & np.isfinite(payload.values_RC)
-        columns = [self._column[tag] for tag in payload.tags]
-        values_RC[:, columns] = np.where(is_usable_RC, payload.values_RC, np.nan)
+        values_RC = self._usable(payload)
+        if first == last:
+            self._parts.add(first, (t_R_ns, seq, values_RC))
+            return Ticks(first, last)
+        tick_R = t_R_ns // self._tick_ns
         ticks = [tick for tick in np.unique(tick_R).tolist() if tick >= first_open]
         for tick in ticks:
             rows_R = tick_R == tick
-            self._parts[tick].append((t_R_ns[rows_R], seq, values_RC[rows_R]))
-        return Ticks(ticks[0], ticks[-1])
+            self._parts.add(tick, (t_R_ns[rows_R], seq, values_RC[rows_R]))
+        return Ticks(ticks[0], last)
 
     def take(self, tick: int) -> Sense | None:
         """Return float32 [S, C]: per slot the last usable value not older than the maximum age."""
-        start_ns = tick * self._tick_ns
-        num_slots, num_tags = self._num_slots, len(self._column)
-        values_SC = np.full((num_slots + 1, num_tags), np.nan)
-        at_SC_ns = np.full((num_slots + 1, num_tags), LONG_AGO_NS, np.int64)
+        start_ns, num_slots = tick * self._tick_ns, self._num_slots
+        # Row 0 is what was held before the tick.
+        values_SC = np.full((num_slots + 1, len(self._names)), np.nan)
+        at_SC_ns = np.full(values_SC.shape, LONG_AGO_NS, np.int64)
         values_SC[0], at_SC_ns[0] = self._held_C, self._held_at_C_ns
-        parts = self._parts.pop(tick, [])
+        parts = self._parts.pop(tick)
         if parts:
-            t_R_ns = np.concatenate([times for times, _, _ in parts])
-            seq_R = np.concatenate([np.full(len(times), seq) for times, seq, _ in parts])
-            order_R = np.lexsort((seq_R, t_R_ns))
-            t_R_ns = t_R_ns[order_R]
-            values_RC = np.concatenate([values for _, _, values in parts])[order_R]
+            t_R_ns, values_RC = _in_time_order(parts)
             slot_R = 1 + (t_R_ns - start_ns) * num_slots // self._tick_ns
-            row_K, tag_K = np.nonzero(np.isfinite(values_RC))
-            # Rows are in time order, and of repeated indices numpy keeps the last assignment.
-            values_SC[slot_R[row_K], tag_K] = values_RC[row_K, tag_K]
-            at_SC_ns[slot_R[row_K], tag_K] = t_R_ns[row_K]
-        filled_SC = np.where(np.isfinite(values_SC), np.arange(num_slots + 1)[:, None], 0)
-        np.maximum.accumulate(filled_SC, axis=0, out=filled_SC)
-        values_SC = np.take_along_axis(values_SC, filled_SC, axis=0)
-        at_SC_ns = np.take_along_axis(at_SC_ns, filled_SC, axis=0)
-        self._held_C, self._held_at_C_ns = values_SC[-1], at_SC_ns[-1]
-        slot_end_S_ns = start_ns + (np.arange(num_slots) + 1) * self._tick_ns // num_slots
+            if (slot_R[1:] > slot_R[:-1]).all():
+                values_SC[slot_R], at_SC_ns[slot_R] = values_RC, t_R_ns[:, None]
+            else:
+                row_K, tag_K = np.nonzero(np.isfinite(values_RC))
+                # Rows are in time order; of repeated indices numpy keeps the last assignment.
+                values_SC[slot_R[row_K], tag_K] = values_RC[row_K, tag_K]
+                at_SC_ns[slot_R[row_K], tag_K] = t_R_ns[row_K]
+        is_known_SC = np.isfinite(values_SC)
+        if not is_known_SC[1:].all():
+            filled_SC = np.where(is_known_SC, np.arange(num_slots + 1)[:, None], 0)
+            np.maximum.accumulate(filled_SC, axis=0, out=filled_SC)
+            values_SC = np.take_along_axis(values_SC, filled_SC, axis=0)
+            at_SC_ns = np.take_along_axis(at_SC_ns, filled_SC, axis=0)
+        self._held_C, self._held_at_C_ns = values_SC[-1].copy(), at_SC_ns[-1].copy()
+        slot_end_S_ns = start_ns + self._slot_end_S_ns
         is_young_SC = slot_end_S_ns[:, None] - at_SC_ns[1:] <= self._max_age_ns
         values_SC = np.where(is_young_SC, values_SC[1:], np.nan)
-        usable = float(np.isfinite(values_SC[:, self._is_measured_C]).mean())
-        return Sense(values_SC.astype(np.float32), usable) if usable > 0 else None
+        measured_SC = values_SC[:, self._is_measured_C]
+        num_usable = int(np.count_nonzero(np.isfinite(measured_SC)))
+        if num_usable == 0:
+            return None
+        return Sense(values_SC.astype(np.float32), num_usable / measured_SC.size)
 
     def first_tick(self) -> int | None:
         """Return the oldest tick with a row in it."""
-        return min(self._parts, default=None)
+        return self._parts.first()
+
+    def last_tick(self) -> int | None:
+        """Return the newest tick with a row in it."""
+        return self._parts.last()
+
+    def _usable(self, batch: TelemetryBatch) -> NDArray[np.float64]:
+        """Return the values [R, C] in the plant's order of tags, NaN where there is no usable."""
+        is_usable_RC = np.isfinite(batch.values_RC)
+        is_usable_RC &= batch.quality_RC <= _WORST_USED
+        sent_RC = np.where(is_usable_RC, batch.values_RC, np.nan)
+        if batch.tags == self._names:
+            return sent_RC
+        values_RC = np.full((len(sent_RC), len(self._names)), np.nan)
+        values_RC[:, [self._column[tag] for tag in batch.tags]] = sent_RC
+        return values_RC
+
+
+def _in_time_order(
+    parts: list[tuple[NDArray[np.int64], int, NDArray[np.float64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return times [R] and values [R, C]; of rows of one time the later sent is last."""
+    t_R_ns, _, values_RC = parts[0]
+    if len(parts) > 1:
+        t_R_ns = np.concatenate([times for times, _, _ in parts])
+        values_RC = np.concatenate([values for _, _, values in parts])
+    if (t_R_ns[1:] > t_R_ns[:-1]).all():
+        return t_R_ns, values_RC
+    seq_R = np.concatenate([np.full(len(times), seq) for times, seq, _ in parts])
+    order_R = np.lexsort((seq_R, t_R_ns))
+    return t_R_ns[order_R], values_RC[order_R]
 
 
 class AudioBuffer:
     """Pieces of sound of open ticks. Sound is never held: a tick has its own or none."""
 
     def __init__(self, stream: AudioStream, plant: Plant) -> None:
+        self._stream = stream
         self._rate_hz = stream.sample_rate_hz
         self._num_samples = round(stream.sample_rate_hz * plant.tick_s)
-        # tick -> pieces of (sequence number, first sample inside the tick, samples)
-        self._pieces: dict[int, list[tuple[int, int, NDArray[np.int16]]]] = defaultdict(list)
+        # pieces of (sequence number, first sample inside the tick, samples)
+        self._pieces = ByTick[tuple[int, int, NDArray[np.int16]]]()
 
     def add(self, payload: Payload, *, seq: int, first_open: int) -> Ticks | None:
         """Keep the samples that lie in ``first_open`` or later, cut at the edges of ticks."""
         assert isinstance(payload, AudioChunk)
         # Samples are numbered from 1970 at the nominal rate: tick k starts at k * N exactly.
-        begin = (payload.t_start_ns * self._rate_hz + NANOSECONDS // 2) // NANOSECONDS
+        start_ns = sound_start_ns(payload, self._stream)
+        begin = (start_ns * self._rate_hz + NANOSECONDS // 2) // NANOSECONDS
         end = begin + len(payload.samples_N)
         first = max(first_open, begin // self._num_samples)
         last = (end - 1) // self._num_samples
@@ -162,22 +206,26 @@ class AudioBuffer:
             samples = payload.samples_N[
                 piece_begin - begin : tick_begin + self._num_samples - begin
             ]
-            self._pieces[tick].append((seq, piece_begin - tick_begin, samples))
+            self._pieces.add(tick, (seq, piece_begin - tick_begin, samples))
         return Ticks(first, last)
 
     def take(self, tick: int) -> Sense | None:
         """Return int16 [N], holes silent; None when less than 80 % of the tick was heard."""
         samples_N = np.zeros(self._num_samples, np.int16)
         is_heard_N = np.zeros(self._num_samples, bool)
-        for _, begin, piece in sorted(self._pieces.pop(tick, []), key=lambda piece: piece[:2]):
+        for _, begin, piece in sorted(self._pieces.pop(tick), key=lambda piece: piece[:2]):
             samples_N[begin : begin + len(piece)] = piece
             is_heard_N[begin : begin + len(piece)] = True
-        coverage = float(is_heard_N.mean())
+        coverage = int(np.count_nonzero(is_heard_N)) / self._num_samples
         return Sense(samples_N, coverage) if coverage >= MIN_AUDIO_COVERAGE else None
 
     def first_tick(self) -> int | None:
         """Return the oldest tick with sound in it."""
-        return min(self._pieces, default=None)
+        return self._pieces.first()
+
+    def last_tick(self) -> int | None:
+        """Return the newest tick with sound in it."""
+        return self._pieces.last()
 
 
 class VideoBuffer:
@@ -186,22 +234,24 @@ class VideoBuffer:
     def __init__(self, stream: VideoStream, plant: Plant) -> None:
         self._tick_ns = plant.tick_ns
         self._max_age_ns = round(stream.max_age_s * NANOSECONDS)
+        self._stream = stream
         self._held: tuple[int, int, NDArray[np.uint8]] | None = None
-        # tick -> frames of (capture time, sequence number, pixels)
-        self._frames: dict[int, list[tuple[int, int, NDArray[np.uint8]]]] = defaultdict(list)
+        # frames of (event time, sequence number, pixels)
+        self._frames = ByTick[tuple[int, int, NDArray[np.uint8]]]()
 
     def add(self, payload: Payload, *, seq: int, first_open: int) -> Ticks | None:
         """Keep the frame when it lies in ``first_open`` or later."""
         assert isinstance(payload, VideoFrame)
-        tick = payload.t_capture_ns // self._tick_ns
+        t_ns = frame_ns(payload, self._stream)
+        tick = t_ns // self._tick_ns
         if tick < first_open:
             return None
-        self._frames[tick].append((payload.t_capture_ns, seq, payload.pixels_HW3))
+        self._frames.add(tick, (t_ns, seq, payload.pixels_HW3))
         return Ticks(tick, tick)
 
     def take(self, tick: int) -> Sense | None:
         """Return uint8 [H, W, 3], the newest frame up to the tick's end, if it is young enough."""
-        frames = self._frames.pop(tick, [])
+        frames = self._frames.pop(tick)
         if frames:
             self._held = max(frames, key=lambda frame: frame[:2])
         if self._held is None:
@@ -211,4 +261,8 @@ class VideoBuffer:
 
     def first_tick(self) -> int | None:
         """Return the oldest tick with a frame in it."""
-        return min(self._frames, default=None)
+        return self._frames.first()
+
+    def last_tick(self) -> int | None:
+        """Return the newest tick with a frame in it."""
+        return self._frames.last()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
 
 from fusion.schema import TopicPartition
 
@@ -48,7 +49,7 @@ class Counts:
             >>> Counts().plus(Outcome.LATE).plus(Outcome.SCORED).read
             2
         """
-        return replace(self, **{outcome.value: getattr(self, outcome.value) + 1})
+        return self + Counts(**{outcome.value: 1})
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -56,8 +57,7 @@ class Counts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One record that was read. For an accepted one, the ticks that it says something about."""
 
     offset: int
@@ -88,14 +88,32 @@ class PartitionLedger:
         self.position = start_offset
         """Everything below is settled and no open window needs it."""
         self.read_up_to = start_offset
-        self._settled = settled or Counts()
+        settled = settled or Counts()
+        self._settled = {outcome: getattr(settled, outcome.value) for outcome in Outcome}
+        self._read = dict(self._settled)
+        """Every record by its outcome so far."""
         self._entries: deque[Entry] = deque()
+        self._floors: deque[tuple[int, int]] = deque()
+        self._refused: deque[int] = deque()
+        # Pending records by their last tick, and these ticks as a heap: each is closed once.
+        self._pending: dict[int, int] = {}
+        self._pending_ticks: list[int] = []
 
     def add(self, entry: Entry) -> None:
         """Note a record. Offsets only grow; holes are the broker's own markers."""
         assert entry.offset >= self.read_up_to, "a partition is read in the order of its offsets"
         self._entries.append(entry)
         self.read_up_to = entry.offset + 1
+        self._read[entry.outcome] += 1
+        if entry.outcome is Outcome.PENDING:
+            if entry.last_tick not in self._pending:
+                self._pending[entry.last_tick] = 0
+                heappush(self._pending_ticks, entry.last_tick)
+            self._pending[entry.last_tick] += 1
+        elif entry.outcome is Outcome.DEAD_LETTERED:
+            self._refused.append(entry.offset)
+        if entry.floor_tick is not None:
+            self._floors.append((entry.offset, entry.floor_tick))
 
     def skip_to(self, offset: int) -> None:
         """Note that nothing below ``offset`` is for this plant beyond what was added.
@@ -117,28 +135,29 @@ class PartitionLedger:
             if outcome is Outcome.PENDING or entry.used_until_tick >= needed_from_tick:
                 break
             self._entries.popleft()
-            self._settled = self._settled.plus(outcome)
+            self._settled[outcome] += 1
             forget(entry)
         self.position = self._entries[0].offset if self._entries else self.read_up_to
+        while self._floors and self._floors[0][0] < self.position:
+            self._floors.popleft()
+        while self._refused and self._refused[0] < self.position:
+            self._refused.popleft()
 
     def counts(self, *, next_tick: int) -> Counts:
         """Return what became of every record of this partition so far."""
-        counts = self._settled
-        for entry in self._entries:
-            counts = counts.plus(entry.settled(next_tick))
-        return counts
+        while self._pending_ticks and self._pending_ticks[0] < next_tick:
+            num_scored = self._pending.pop(heappop(self._pending_ticks))
+            self._read[Outcome.PENDING] -= num_scored
+            self._read[Outcome.SCORED] += num_scored
+        return Counts(**{outcome.value: count for outcome, count in self._read.items()})
 
     def floors(self) -> list[list[int]]:
         """Return [offset, floor tick] of the kept records that came after their stream was idle."""
-        return [
-            [entry.offset, entry.floor_tick]
-            for entry in self._entries
-            if entry.floor_tick is not None
-        ]
+        return [list(floor) for floor in self._floors]
 
     def refused(self) -> list[int]:
         """Return the offsets of the kept records that have a dead letter."""
-        return [e.offset for e in self._entries if e.outcome is Outcome.DEAD_LETTERED]
+        return list(self._refused)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the settled part, for JSON."""
@@ -147,7 +166,7 @@ class PartitionLedger:
             "read_up_to": self.read_up_to,
             "floors": self.floors(),
             "refused": self.refused(),
-            "settled": {name: getattr(self._settled, name) for name in Counts.__dataclass_fields__},
+            "settled": {outcome.value: count for outcome, count in self._settled.items()},
         }
 
 

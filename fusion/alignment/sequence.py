@@ -27,7 +27,12 @@ class SeenSequence:
 
     def add(self, epoch: str, seq: int) -> bool:
         """Return whether ``seq`` is new in ``epoch``, and remember it."""
-        runs = self._runs.setdefault(epoch, [])
+        runs = self._runs.get(epoch)
+        if runs is None:
+            runs = self._runs[epoch] = []
+        elif runs[-1][1] == seq - 1:  # (in order, as nearly always)
+            runs[-1][1] = seq
+            return True
         while len(self._runs) > MAX_EPOCHS:
             del self._runs[next(iter(self._runs))]
         at = bisect_right(runs, seq, key=lambda run: run[0])

@@ -7,7 +7,7 @@ whose behaviour the model learns together. Its JSON Schema is ``fusion plant sch
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,8 +16,12 @@ NANOSECONDS = 1_000_000_000
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """Lower case, digits, ``-`` and ``_``: fit for topics, addresses and file names."""
 
+MAX_CLOCK_OFFSET_S = 3_155_760_000
+"""A century: further off no clock is, and nanoseconds still fit into 64 bits."""
+
 ClockName = Literal["source", "server", "receive"]
 Modality = Literal["telemetry", "audio", "video"]
+_Sense = TypeVar("_Sense", "AudioStream", "VideoStream")
 
 
 class _Described(BaseModel):
@@ -92,6 +96,21 @@ class _StreamDescription(_Described):
         le=86_400,
         description="After this long without data the stream is absent, not held.",
     )
+    allowed_lateness_s: float | None = Field(
+        default=None, ge=0, le=86_400, description="Instead of the plant's, where it is given."
+    )
+    clock_offset_s: float = Field(
+        default=0.0,
+        ge=-MAX_CLOCK_OFFSET_S,
+        le=MAX_CLOCK_OFFSET_S,
+        description="What this stream's clock shows more than the plant's time. Subtracted from "
+        "its event times; only what is declared here is ever corrected.",
+    )
+
+    @property
+    def clock_offset_ns(self) -> int:
+        """The declared correction in nanoseconds."""
+        return round(self.clock_offset_s * NANOSECONDS)
 
 
 class TelemetryStream(_StreamDescription):
@@ -118,6 +137,10 @@ class AudioStream(_StreamDescription):
     modality: Literal["audio"]
     sample_rate_hz: int = Field(ge=4_000, le=192_000)
 
+    @model_validator(mode="after")
+    def _clock_is_carried(self) -> Self:
+        return _refuse_server_clock(self)
+
 
 class VideoStream(_StreamDescription):
     """One camera."""
@@ -126,6 +149,19 @@ class VideoStream(_StreamDescription):
     rate_hz: float = Field(gt=0, le=240)
     width_px: int = Field(ge=16, le=7_680)
     height_px: int = Field(ge=16, le=4_320)
+
+    @model_validator(mode="after")
+    def _clock_is_carried(self) -> Self:
+        return _refuse_server_clock(self)
+
+
+def _refuse_server_clock(stream: _Sense) -> _Sense:
+    if stream.clock == "server":
+        raise ValueError(
+            f"clock of {stream.name!r} must be source or receive, got 'server': only telemetry "
+            "passes a server that stamps it; write clock: receive"
+        )
+    return stream
 
 
 Stream = Annotated[TelemetryStream | AudioStream | VideoStream, Field(discriminator="modality")]
@@ -180,6 +216,12 @@ class Plant(_Described):
     is_simulated: bool = False
     tick_s: float = Field(default=0.5, gt=0, le=86_400)
     allowed_lateness_s: float = Field(default=1.0, ge=0, le=86_400)
+    max_skew_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=86_400,
+        description="An advisory is raised when a stream's clock lies further from the others'.",
+    )
     max_future_s: float = Field(
         default=60.0, ge=0, description="Event times further ahead of the broker are refused."
     )
@@ -219,6 +261,11 @@ class Plant(_Described):
     def tick_ns(self) -> int:
         """The tick in nanoseconds."""
         return round(self.tick_s * NANOSECONDS)
+
+    def lateness_ns(self, stream: Stream) -> int:
+        """Return how long after newer ones a record of ``stream`` may come, in nanoseconds."""
+        own_s = stream.allowed_lateness_s
+        return round((self.allowed_lateness_s if own_s is None else own_s) * NANOSECONDS)
 
     @property
     def telemetry_streams(self) -> tuple[TelemetryStream, ...]:

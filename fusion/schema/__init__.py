@@ -9,6 +9,7 @@ from fusion.schema.findings import (
     Score,
     ShownState,
     SignalEvidence,
+    StreamHealth,
     TagForecast,
 )
 from fusion.schema.payloads import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
@@ -35,6 +36,7 @@ __all__ = [
     "Score",
     "ShownState",
     "SignalEvidence",
+    "StreamHealth",
     "TagForecast",
     "TelemetryBatch",
     "TopicPartition",

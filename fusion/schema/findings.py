@@ -65,6 +65,38 @@ class Score(_Said):
     caveats: tuple[str, ...] = ()
 
 
+class StreamHealth(_Said):
+    """How one stream does at event time ``t_ns``, from its records alone; on ``stream-health``.
+
+    Counts run from the first record that was read. What is not known yet is None.
+    """
+
+    plant: str
+    stream: str
+    t_ns: int
+    records: int = Field(description="Read and decoded; dead letters are not of a stream.")
+    rate_hz: float = Field(description="Records a second, over about the last minute")
+    gaps: int = Field(description="Sequence numbers that are missing inside an epoch")
+    restarts: int = Field(description="How often the sender began a new epoch")
+    late: int
+    duplicate: int
+    offset_s: float | None = Field(
+        description="How far the clock lags its receiver, by the payload where it says when it was "
+        "received, else the broker; the fastest way of a record is included."
+    )
+    skew_s: float | None = Field(
+        description="The offset against the median of the plant's streams: positive is behind."
+    )
+    drift_ppm: float | None = Field(description="How fast the offset grows; positive runs slow.")
+    is_skewed: bool = Field(description="The skew is larger than the plant's max_skew_s.")
+    is_idle: bool
+    newest_ns: int | None = Field(description="Newest event time")
+    sound_drift_ppm: float | None = Field(
+        default=None, description="How slow the sound card samples against the chunks' own times"
+    )
+    clock_jumps: int = Field(default=0, description="How often the offset changed at once.")
+
+
 class Condition(StrEnum):
     """The process part of an alarm (ISA-18.2 with delays made explicit)."""
 
@@ -89,7 +121,7 @@ class AlarmState(_Said):
     plant: str
     name: str
     kind: Literal["advisory", "alarm"]
-    finding: Literal["surprise", "forecast"]
+    finding: Literal["surprise", "forecast", "skew"]
     tag: str | None
     priority: Literal["low", "medium", "high"]
     condition: Condition

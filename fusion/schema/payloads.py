@@ -53,6 +53,7 @@ class AudioChunk:
     gain_db: float
     num_clipped: int
     samples_N: NDArray[np.int16]
+    t_receive_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class VideoFrame:
     stream: str
     t_capture_ns: int
     pixels_HW3: NDArray[np.uint8]
+    t_receive_ns: int = 0
 
 
 Payload = TelemetryBatch | AudioChunk | VideoFrame

@@ -18,7 +18,7 @@ class IdleWatch:
 
     def __init__(self, plant: Plant, *, now_ns: int) -> None:
         self._max_age_ns = {s.name: round(s.max_age_s * NANOSECONDS) for s in plant.streams}
-        self._lateness_ns = round(plant.allowed_lateness_s * NANOSECONDS)
+        self._lateness_ns = {s.name: plant.lateness_ns(s) for s in plant.streams}
         self._last_heard_ns = {stream.name: now_ns for stream in plant.streams}
 
     def heard(self, streams: Iterable[str], *, now_ns: int) -> None:
@@ -38,5 +38,5 @@ class IdleWatch:
             stream
             for stream, max_age_ns in self._max_age_ns.items()
             if now_ns - self._last_heard_ns[stream] > max_age_ns
-            and leader_ns - newest_ns.get(stream, 0) > max_age_ns + self._lateness_ns
+            and leader_ns - newest_ns.get(stream, 0) > max_age_ns + self._lateness_ns[stream]
         ]

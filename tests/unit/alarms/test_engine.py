@@ -307,7 +307,11 @@ def test_a_raised_alarm_is_to_be_acknowledged_anew() -> None:
 def test_a_finding_without_a_definition_is_an_advisory() -> None:
     engine = AlarmEngine(PLANT)
     kinds = {state.name: (state.kind, state.finding) for state in engine.states()}
-    assert kinds == {"odd": ("alarm", "surprise"), "forecast-level": ("advisory", "forecast")}
+    assert kinds == {
+        "odd": ("alarm", "surprise"),
+        "forecast-level": ("advisory", "forecast"),
+        "skew-process": ("advisory", "skew"),
+    }
     events = [e for tick in range(9) for e in engine.update(score(tick, LOW, p_cross=0.5))]
     assert [(e.state.name, e.transition) for e in events] == [("forecast-level", "raised")]
     assert "will be above its limit of 0.9 m in about 8 s" in events[0].state.sentence
@@ -328,7 +332,8 @@ def test_an_alarm_that_the_plant_file_no_longer_has_is_forgotten() -> None:
     run(old, [HIGH] * 3)
     renamed = AlarmEngine(parse_plant(PLANT_TEXT.replace("odd", "strange"), origin="p.yaml"))
     renamed.restore(old.snapshot())
-    assert [state.name for state in renamed.states()] == ["strange", "forecast-level"]
+    names = [state.name for state in renamed.states()]
+    assert names == ["strange", "forecast-level", "skew-process"]
     assert renamed.states()[0].condition is NORMAL
 
 

@@ -127,6 +127,38 @@ def test_only_the_clock_that_the_plant_trusts_is_asked() -> None:
     assert error.reason is DeadLetterReason.FUTURE_TIME
 
 
+def by_receiver(plant: Plant = PLANT, **changes: object) -> Plant:
+    streams = [s.model_copy(update={"clock": "receive", **changes}) for s in plant.streams]
+    return plant.model_copy(update={"streams": tuple(streams)})
+
+
+@pytest.mark.parametrize(
+    "payload", [replace(telemetry(), t_receive_R_ns=np.array([0], np.int64)), sound(), picture()]
+)
+def test_the_receivers_clock_needs_a_receive_time(payload: Payload) -> None:
+    """Sound and pictures of old senders do not say when they were received: 0 is unknown."""
+    unknown = payload if isinstance(payload, TelemetryBatch) else replace(payload, t_receive_ns=0)
+    with pytest.raises(RecordError) as caught:
+        admit(record(unknown), by_receiver())
+    assert caught.value.reason is DeadLetterReason.STREAM_MISMATCH
+    assert f"stream {payload.stream!r} must say when it was received" in str(caught.value)
+    assert "got t_receive = 0, which is unknown" in str(caught.value)
+
+
+@pytest.mark.parametrize(("offset_s", "is_future"), [(0, True), (5, False), (-5, True)])
+def test_a_declared_offset_is_taken_off_before_time_is_judged(
+    offset_s: float, *, is_future: bool
+) -> None:
+    streams = [s.model_copy(update={"clock_offset_s": offset_s}) for s in PLANT.streams]
+    plant = PLANT.model_copy(update={"streams": tuple(streams)})
+    ahead = record(picture(NOW_NS + 14 * NANOSECONDS))
+    if not is_future:
+        admit(ahead, plant)
+        return
+    with pytest.raises(RecordError, match=f"got {14 - offset_s}.000 s ahead"):
+        admit(ahead, plant)
+
+
 def test_a_dead_letter_keeps_the_bytes_and_says_where_they_lay() -> None:
     bad = record(sound(rate_hz=8000))
     letter = dead_letter(bad, refused(bad), PLANT)

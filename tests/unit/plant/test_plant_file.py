@@ -193,3 +193,40 @@ def test_a_file_that_is_no_mapping_is_refused(content: Any) -> None:
 def test_equal_plants_have_equal_fingerprints_and_others_do_not() -> None:
     assert parse(good()).fingerprint() == parse(good()).fingerprint()
     assert parse(good()).fingerprint() != parse(good() | {"tick_s": 1}).fingerprint()
+
+
+def test_a_stream_may_have_a_lateness_and_a_clock_offset_of_its_own() -> None:
+    content: dict[str, Any] = good() | {"allowed_lateness_s": 2}
+    content["streams"][0] |= {"allowed_lateness_s": 0.25, "clock_offset_s": -1.5}
+    process, ear = (plant := parse(content)).streams
+    assert plant.lateness_ns(process) == 250_000_000
+    assert plant.lateness_ns(ear) == 2_000_000_000
+    assert (process.clock_offset_ns, ear.clock_offset_ns) == (-1_500_000_000, 0)
+    assert plant.max_skew_s == 1.0
+
+
+@pytest.mark.parametrize(
+    ("stream", "change"),
+    [
+        (0, {"allowed_lateness_s": -1}),
+        (0, {"clock_offset_s": 4e9}),
+        (1, {"clock_offset_s": float("nan")}),
+    ],
+)
+def test_times_that_cannot_be_are_refused(stream: int, change: dict[str, Any]) -> None:
+    content = good()
+    content["streams"][stream] |= change
+    assert next(iter(change)) in refusal(content)
+
+
+@pytest.mark.parametrize("max_skew_s", [0, -1])
+def test_some_skew_must_be_allowed(max_skew_s: float) -> None:
+    assert "max_skew_s" in refusal(good() | {"max_skew_s": max_skew_s})
+
+
+def test_only_telemetry_passes_a_server() -> None:
+    content = good()
+    content["streams"][1]["clock"] = "server"
+    assert "clock of 'ear' must be source or receive, got 'server'" in refusal(content)
+    content["streams"][1]["clock"] = "receive"
+    assert parse(content).streams[1].clock == "receive"

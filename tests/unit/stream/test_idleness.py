@@ -59,3 +59,14 @@ def test_a_fast_replay_does_not_make_a_stream_idle(plant: Plant) -> None:
     watch.heard(["left", "right"], now_ns=seconds(0.01))
     newest_ns = {"left": seconds(600), "right": seconds(1)}
     assert watch.suspects(newest_ns, now_ns=seconds(0.02)) == []
+
+
+def test_the_lateness_of_the_stream_itself_is_waited_for(plant: Plant) -> None:
+    left, right = plant.streams
+    patient = right.model_copy(update={"allowed_lateness_s": 6})
+    newest_ns = {"left": seconds(10), "right": seconds(5)}
+    for streams, idle in [((left, right), ["right"]), ((left, patient), [])]:
+        changed = plant.model_copy(update={"streams": streams})
+        watch = IdleWatch(changed, now_ns=0)
+        watch.heard(["left"], now_ns=seconds(10))
+        assert watch.suspects(newest_ns, now_ns=seconds(10)) == idle
