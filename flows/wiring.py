@@ -26,7 +26,7 @@ from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 
 COMPACTED_KINDS = ("alarms", "checkpoints")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
-SINGLE_KINDS = ("scores", "alarm-events", "dead-letters")
+SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 
 
 def open_clock() -> Clock:

@@ -78,13 +78,21 @@ class KafkaPublisher:
             try:
                 self._send(messages)
                 if commit:
-                    self._producer.send_offsets_to_transaction(_to_offsets(commit), self._group)
+                    self._send_offsets(commit)
                 within(REQUEST_TIMEOUT_S, self._producer.commit_transaction, what="a commit")
             except FENCED:
                 raise
             except BaseException:
                 self._abort()
                 raise
+
+    def _send_offsets(self, commit: Mapping[TopicPartition, int]) -> None:
+        offsets, group = _to_offsets(commit), self._group
+        within(
+            REQUEST_TIMEOUT_S,
+            lambda: self._producer.send_offsets_to_transaction(offsets, group),
+            what="the offsets of a transaction",
+        )
 
     def _abort(self) -> None:
         """Undo what was begun. Where that fails too, the next publisher of this id undoes it."""

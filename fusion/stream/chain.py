@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 
 from fusion.alarms import AlarmEngine
 from fusion.alignment import Observation
-from fusion.plant import Plant
+from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import AlarmCommand, AlarmEvent, Record, Score
 from fusion.scoring import Scorer
 from fusion.stream.checkpoint import Checkpoint
 from fusion.stream.intake import Intake
 from fusion.stream.outbox import Outbox
 from fusion.stream.windows import WindowEncoder
+
+HEALTH_EVERY_NS = 10 * NANOSECONDS
 
 
 @dataclass(slots=True)
@@ -76,6 +78,15 @@ class Chain:
             self.scores.append(score)
             self._raise_events(self.alarms.update(score))  # -> alarms, after delays
             self.delivered_tick = window.tick
+            if self._is_health_due(window.tick):
+                health = self.intake.health()
+                self.outbox.health(health)
+                self._raise_events(self.alarms.health(health))
+
+    def _is_health_due(self, tick: int) -> bool:
+        """Whether ``tick`` is the last one of ten seconds (of its own length, where longer)."""
+        every = max(1, HEALTH_EVERY_NS // self.plant.tick_ns)
+        return tick % every == every - 1
 
     def checkpoint(self) -> Checkpoint:
         """Return everything that a restart needs beside the raw records of the open window."""

@@ -13,7 +13,7 @@ from fusion.alignment import Aligner, Counts, Observation, Outcome, admit, dead_
 from fusion.errors import RecordError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
-from fusion.schema import Message, Record, TopicPartition
+from fusion.schema import Message, Record, StreamHealth, TopicPartition
 from fusion.stream.idleness import IdleWatch
 
 MAX_AHEAD_TICKS = 40
@@ -112,6 +112,10 @@ class Intake:
     def total(self) -> Counts:
         """Return what became of every record."""
         return self._aligner.total()
+
+    def health(self) -> list[StreamHealth]:
+        """Return how each stream does."""
+        return self._aligner.health()
 
     def snapshot(self) -> dict[str, Any]:
         """Return what a restart at :meth:`positions` needs, for JSON."""

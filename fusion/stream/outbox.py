@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fusion.plant import Plant
-from fusion.schema import AlarmEvent, Message, Score
+from fusion.schema import AlarmEvent, Message, Score, StreamHealth
 from fusion.schema.records import rfc3339
 
 
@@ -29,6 +29,12 @@ class Outbox:
         """Say the score of one tick. Its id names plant, tick and model: repeats are recognised."""
         identity = f"{score.plant}:{score.tick}:{score.model_version}"
         self._say("scores", score.plant, identity, score.t_end_ns, score.model_dump_json())
+
+    def health(self, streams: Iterable[StreamHealth]) -> None:
+        """Say how the streams do."""
+        for each in streams:
+            identity = f"{each.plant}/{each.stream}:{each.t_ns}"
+            self._say("stream-health", each.plant, identity, each.t_ns, each.model_dump_json())
 
     def event(self, event: AlarmEvent) -> None:
         """Say a transition: a line in the journal, and the alarm's new state (compacted)."""
