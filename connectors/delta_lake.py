@@ -134,6 +134,16 @@ class DeltaLake:
         readers = [partitions[name] for name in sorted(partitions)]
         return heapq.merge(*readers, key=lambda record: record.t_broker_ns)
 
+    def read_headers(self, topics: Sequence[str]) -> Iterator[Mapping[str, str]]:
+        """Yield the headers of every stored record of ``topics``; no value is read."""
+        stored = set(self._topics())
+        for topic in (topic for topic in dict.fromkeys(topics) if topic in stored):
+            table = self._open(topic)
+            for partition in _partitions(table):
+                for path in _files(table, partition):
+                    frame = pl.read_parquet(self._root / topic / path, columns=["headers"])
+                    yield from map(json.loads, frame["headers"])
+
     def _append_topic(self, topic: str, records: Sequence[Record]) -> int:
         try:
             # The table is opened before its progress is read: delta refuses the commit when
@@ -251,11 +261,11 @@ def _to_frame(records: Sequence[Record]) -> pl.DataFrame:
             "topic": [record.topic for record in records],
             "partition": [record.partition for record in records],
             "offset": [record.offset for record in records],
-            "key": [record.key for record in records],
-            "stream": [_last_level(each.get("ce_subject")) for each in headers],
-            "seq": [each.get("seq") for each in headers],
-            "epoch": [each.get("epoch") for each in headers],
-            "t_event_ns": [each.get("ce_time") for each in headers],
+            "key": [_text(record.key) for record in records],
+            "stream": [_last_level(_text(each.get("ce_subject"))) for each in headers],
+            "seq": [_text(each.get("seq")) for each in headers],
+            "epoch": [_text(each.get("epoch")) for each in headers],
+            "t_event_ns": [_text(each.get("ce_time")) for each in headers],
             "t_broker_ns": [record.t_broker_ns for record in records],
             "headers": [json.dumps(dict(each)) for each in headers],
             "value": [record.value for record in records],
@@ -269,6 +279,11 @@ def _to_frame(records: Sequence[Record]) -> pl.DataFrame:
         .str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
         .dt.timestamp("ns"),
     )
+
+
+def _text(text: str | None) -> str | None:
+    """Return ``text`` with a mark for every byte that was no UTF-8; the JSON keeps the byte."""
+    return None if text is None else text.encode(errors="replace").decode()
 
 
 def _last_level(subject: str | None) -> str | None:

@@ -23,6 +23,7 @@ from fusion.plant import Plant
 from fusion.ports import Lake
 from fusion.schema import Record
 from fusion.scoring import fit_calibration
+from fusion.stream.claims import ClaimResolver, resolved
 from fusion.stream.intake import align_recorded
 from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, StepReport, Trained, split, train
@@ -60,7 +61,8 @@ def train_from_lake(
     """
     data_version = lake.version(plant.sense_topics)
     on_stage("reading and aligning the records")
-    observations = recorded_observations(lake, plant, data_version)
+    resolver = wiring.open_stored_resolver(settings, plant)
+    observations = recorded_observations(lake, plant, resolver, data_version)
     if not observations:
         raise RecipeError(
             f"training needs records of {list(plant.sense_topics)} in the lake, and it holds none; "
@@ -75,18 +77,22 @@ def train_from_lake(
 def recorded_observations(
     lake: Lake,
     plant: Plant,
+    resolver: ClaimResolver,
     data_version: str | None = None,
     *,
     near: Collection[int] | None = None,
 ) -> list[Observation]:
     """Return the ticks of the stored records, in the order in which the broker got them.
 
-    ``near`` keeps the ticks around the given ones only, and nothing else is decoded.
+    ``near`` keeps the ticks around the given ones only, and nothing else is fetched or decoded.
+
+    Raises:
+        ObjectStoreUnavailableError: Values of large records cannot be fetched now.
     """
     records = lake.read_in_arrival_order(plant.sense_topics, version=data_version)
     if near is not None:
         records = (record for record in records if _is_near(record, plant, near))
-    return list(align_recorded(records, plant))
+    return list(align_recorded(resolved(records, resolver), plant))
 
 
 def _is_near(record: Record, plant: Plant, near: Collection[int]) -> bool:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fusion.errors import SettingsError
@@ -63,6 +63,25 @@ class Settings(BaseSettings):
     spool_max_mb: int = Field(
         default=1024, ge=1, description="What may wait there, for each sender."
     )
+    objects: str = Field(
+        default="",
+        description="Where large records lie: a folder (default: objects in the data folder), or "
+        "s3://bucket/prefix.",
+    )
+    objects_endpoint: str | None = Field(
+        default=None,
+        description="Address of a server that speaks S3, such as https://s3.plant.example; without "
+        "it Amazon's. Plain HTTP only where it begins with http://.",
+    )
+    objects_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    objects_access_key: str | None = Field(default=None, description="Access key of the bucket.")
+    objects_secret_key: SecretStr | None = Field(default=None, description="Secret key, or ...")
+    objects_secret_key_file: Path | None = Field(
+        default=None, description="... a file that holds the secret key."
+    )
+    objects_ca_file: Path | None = Field(
+        default=None, description="Certificate (PEM) of the authority to trust beside the usual."
+    )
 
     @property
     def spool_folder(self) -> Path:
@@ -78,6 +97,28 @@ class Settings(BaseSettings):
     def lake_uri(self) -> str:
         """The folder of the Delta tables."""
         return str(self.data_dir / "lake")
+
+    @property
+    def objects_uri(self) -> str:
+        """The folder or the bucket of large records."""
+        return self.objects or str(self.data_dir / "objects")
+
+    @property
+    def objects_secret(self) -> str | None:
+        """The secret key of the object store, from its variable or its file; None where none is.
+
+        Raises:
+            SettingsError: Both are given, or the file cannot be read.
+        """
+        if self.objects_secret_key_file is None:
+            key = self.objects_secret_key
+            return None if key is None else key.get_secret_value()
+        if self.objects_secret_key is not None:
+            raise SettingsError(
+                "only one of FUSION_OBJECTS_SECRET_KEY and FUSION_OBJECTS_SECRET_KEY_FILE may be "
+                "set, got both; unset one"
+            )
+        return read_setting("FUSION_OBJECTS_SECRET_KEY_FILE", self.objects_secret_key_file).strip()
 
     @property
     def models_dir(self) -> Path:
@@ -109,3 +150,17 @@ class Settings(BaseSettings):
                 for error in invalid.errors(include_url=False)
             ]
             raise SettingsError("\n".join(["settings break a rule:", *lines])) from invalid
+
+
+def read_setting(name: str, path: Path) -> str:
+    """Return the text of the file that the variable ``name`` names.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise SettingsError(
+            f"{name} must name a readable text file, but {path}: {unreadable}; mend the path"
+        ) from unreadable

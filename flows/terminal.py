@@ -35,6 +35,8 @@ _SHOWN = {
     ShownState.NORMAL: ("· normal", "dim"),
 }
 _BARS = "▁▂▃▄▅▆▇█"
+_ESCAPES = {chr(0xDC00 + byte): f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+"""Python's own stand-ins for bytes that were no UTF-8."""
 
 
 def progress_bar() -> Progress:
@@ -152,6 +154,21 @@ def gauge_line(gauges: Mapping[str, float]) -> str:
     skills = [name for name in gauges if name.startswith("skill.")]
     names = ["rankme", "sigreg", "probe_r2", *skills[-1:]]
     return ", ".join(f"{name} {gauges[name]:.3g}" for name in names if name in gauges)
+
+
+def shown(text: str) -> str:
+    r"""Return ``text`` from outside fit for a terminal: what is not printable becomes an escape.
+
+    Bytes that were no UTF-8 (lone surrogates) cannot be printed, and control characters could
+    make a terminal show anything.
+
+    Example:
+        >>> print(shown("pump Ü" + chr(0xDCFF) + chr(27) + "[2J"))
+        pump Ü\xff\x1b[2J
+    """
+    return "".join(
+        each if each.isprintable() else _ESCAPES.get(each, repr(each)[1:-1]) for each in text
+    )
 
 
 def counts_table(by_partition: Mapping[TopicPartition, Counts]) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from connectors.delta_lake import DeltaLake
@@ -14,17 +15,22 @@ from connectors.kafka_io import (
     Membership,
     TopicSpec,
     ensure_topics,
+    present_topics,
 )
 from connectors.local_inference import OnnxInference
+from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
 from connectors.system_clock import SystemClock
 from flows.carrier import BackgroundCarrier
-from flows.settings import Settings
+from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
+from fusion.errors import SettingsError
 from fusion.plant import Plant
-from fusion.ports import Clock, Inference, Lake, Publisher, Source
+from fusion.ports import Clock, Inference, Lake, ObjectStore, Publisher, Source
+from fusion.schema import MAX_CLAIMED_BYTES
+from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 
-COMPACTED_KINDS = ("alarms", "checkpoints")
+COMPACTED_KINDS = ("alarms", "checkpoints", "dead-letter-replays")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
 SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 
@@ -65,19 +71,36 @@ def open_publisher(
     return EmbeddedPublisher(_embedded(settings), group=group)
 
 
-def open_sender(settings: Settings, plant: Plant, *, source: str) -> Publisher:
+def open_sender(
+    settings: Settings,
+    plant: Plant,
+    *,
+    source: str,
+    threshold_bytes: int = CLAIM_THRESHOLD_BYTES,
+) -> Publisher:
     """Return a writer for what ``source`` says of ``plant``, whose topics it creates.
 
     For Kafka it is a :class:`SpoolingPublisher`; the embedded broker is as near as its spool.
+    Values above ``threshold_bytes`` go to the object store.
     """
     if settings.broker == "kafka":
-        return open_spool(settings, f"{plant.prefix}-{source}", plant)
+        name = f"{plant.prefix}-{source}"
+        return open_spool(settings, name, plant, threshold_bytes=threshold_bytes)
     prepare_topics(settings, plant)
-    return open_publisher(settings)
+    return _claiming(settings, threshold_bytes)
 
 
-def open_spool(settings: Settings, name: str, plant: Plant | None = None) -> SpoolingPublisher:
+def open_spool(
+    settings: Settings,
+    name: str,
+    plant: Plant | None = None,
+    *,
+    threshold_bytes: int = CLAIM_THRESHOLD_BYTES,
+) -> SpoolingPublisher:
     """Return the sender ``name``, with what waits for the broker since its last run.
+
+    Large values wait whole, and are stored when their turn comes: an object whose reference still
+    waited could be taken for one that nobody refers to.
 
     Raises:
         InputError: Another process has it open.
@@ -86,7 +109,7 @@ def open_spool(settings: Settings, name: str, plant: Plant | None = None) -> Spo
     def open_remote() -> Publisher:
         if plant is not None:
             prepare_topics(settings, plant)
-        return open_publisher(settings)
+        return _claiming(settings, threshold_bytes)
 
     lock = lock_spool(settings, name)
     broker = _spool_log(settings, name)
@@ -96,6 +119,7 @@ def open_spool(settings: Settings, name: str, plant: Plant | None = None) -> Spo
         local_source=EmbeddedSource(broker, [SPOOL_TOPIC], SPOOL_GROUP),
         trim=broker.delete_before,
         max_bytes=settings.spool_max_mb * 1_000_000,
+        max_record_bytes=MAX_CLAIMED_BYTES,
         clock=open_clock(),
         on_close=lock.close,
     )
@@ -104,6 +128,63 @@ def open_spool(settings: Settings, name: str, plant: Plant | None = None) -> Spo
 def open_spool_source(settings: Settings, name: str) -> Source:
     """Return a reader of what waits in the spool ``name``, also while its sender runs."""
     return EmbeddedSource(_spool_log(settings, name), [SPOOL_TOPIC], SPOOL_GROUP)
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    """Return the store of large records. Nothing is connected or created yet.
+
+    Raises:
+        SettingsError: FUSION_OBJECTS is no folder and no s3://bucket/prefix, or a key is absent.
+    """
+    uri = settings.objects_uri
+    if "://" not in uri:
+        return LocalObjectStore(Path(uri))
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", uri)
+    if found is None:
+        raise SettingsError(
+            f"FUSION_OBJECTS must be a folder or s3://bucket/prefix, got {uri!r}; mend it"
+        )
+    access_key, secret_key = settings.objects_access_key, settings.objects_secret
+    if not access_key or not secret_key:
+        raise SettingsError(
+            f"{uri} needs FUSION_OBJECTS_ACCESS_KEY and FUSION_OBJECTS_SECRET_KEY (or ..._FILE), "
+            "and one is absent; set both"
+        )
+    authority = settings.objects_ca_file
+    return S3ObjectStore(
+        S3Settings(
+            bucket=found[1],
+            prefix=found[2] or "",
+            endpoint=settings.objects_endpoint,
+            region=settings.objects_region,
+            access_key=access_key,
+            secret_key=secret_key,
+            ca_certificate=None
+            if authority is None
+            else read_setting("FUSION_OBJECTS_CA_FILE", authority).encode(),
+        )
+    )
+
+
+def open_resolver(
+    settings: Settings, plant: Plant, *, wait: Callable[[float], None] | None = None
+) -> ClaimResolver:
+    """Return what fetches large records for a live process, waiting with ``wait`` (seconds)."""
+    return ClaimResolver(open_objects(settings), prefix=plant.prefix, clock=open_clock(), wait=wait)
+
+
+def open_stored_resolver(settings: Settings, plant: Plant) -> ClaimResolver:
+    """Return what fetches large records for stored work: it waits for nothing.
+
+    What is missing now stays so; when the store is away, the work as a whole fails, to be repeated.
+    """
+    return ClaimResolver(
+        open_objects(settings),
+        prefix=plant.prefix,
+        clock=open_clock(),
+        patience_s=None,
+        missing_pauses_s=(),
+    )
 
 
 def open_lake(settings: Settings) -> Lake:
@@ -135,6 +216,24 @@ def prepare_topics(settings: Settings, plant: Plant) -> None:
     broker = _embedded(settings)
     for topic, count in partitions.items():
         broker.create_topic(topic, partitions=count, is_compacted=topic in compacted)
+
+
+def _claiming(settings: Settings, threshold_bytes: int) -> Publisher:
+    return ClaimCheckPublisher(
+        open_publisher(settings),
+        open_objects(settings),
+        clock=open_clock(),
+        threshold_bytes=threshold_bytes,
+    )
+
+
+def topics_there(settings: Settings, topics: Iterable[str]) -> tuple[str, ...]:
+    """Return those of ``topics`` that the broker has."""
+    if settings.broker == "kafka":
+        there = present_topics(_kafka(settings))
+    else:
+        there = _embedded(settings).topics()
+    return tuple(topic for topic in topics if topic in there)
 
 
 def _kafka(settings: Settings) -> KafkaSettings:

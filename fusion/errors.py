@@ -14,7 +14,9 @@
     ├── BrokerUnavailableError           retriable
     │   └── SpoolFullError               the broker is away and no more may wait on disk
     ├── InferenceUnavailableError        retriable
-    └── LakeUnavailableError             retriable
+    ├── LakeUnavailableError             retriable
+    ├── ObjectStoreUnavailableError      retriable
+    └── ObjectTooLargeError              an object is larger than its reader allows
 
 A message says what must hold, what came, and what to change.
 """
@@ -64,6 +66,9 @@ class DeadLetterReason(StrEnum):
     UNKNOWN_STREAM = "unknown-stream"
     STREAM_MISMATCH = "stream-mismatch"
     FUTURE_TIME = "future-time"
+    CLAIM_MISSING = "claim-missing"
+    CLAIM_MISMATCH = "claim-mismatch"
+    CLAIM_UNAVAILABLE = "claim-unavailable"
 
 
 class RecordError(FusionError):
@@ -102,3 +107,13 @@ class LakeUnavailableError(FusionError):
     """The lake did not answer, or another writer was faster."""
 
     retriable = True
+
+
+class ObjectStoreUnavailableError(FusionError):
+    """The object store did not answer, or refused this process."""
+
+    retriable = True
+
+
+class ObjectTooLargeError(FusionError):
+    """An object is larger than its reader allows; none of it was read."""

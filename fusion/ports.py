@@ -7,6 +7,7 @@ contract suite in ``tests/contract``. Only ``flows/wiring.py`` chooses between t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -142,8 +143,58 @@ class Lake(Protocol):
         """
         ...
 
+    def read_headers(self, topics: Sequence[str]) -> Iterator[Mapping[str, str]]:
+        """Yield the headers of every stored record of ``topics``; no value is read."""
+        ...
+
     def version(self, topics: Sequence[str]) -> str:
         """Return a name for exactly what the lake holds of ``topics`` now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a store says of an object without reading it."""
+
+    key: str
+    num_bytes: int
+    t_modified_ns: int
+
+
+class ObjectStore(Protocol):
+    """Keeps values that are too large for the broker, by key: names divided by ``/``."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store ``content`` whole or not at all. When the call returns, it is durable.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not take it; call it again.
+        """
+        ...
+
+    def get(self, key: str, *, max_bytes: int) -> bytes | None:
+        """Return what lies at ``key``; None when nothing does.
+
+        Raises:
+            ObjectTooLargeError: It has more than ``max_bytes``; nothing of it was read.
+            ObjectStoreUnavailableError: The store did not answer in time.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove what lies at ``key``, if anything does.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not answer in time; call it again.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield every object below the folder ``prefix``, in no order.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not answer in time.
+        """
         ...
 
 

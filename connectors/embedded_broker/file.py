@@ -97,6 +97,11 @@ class EmbeddedBroker:
             ) from failed
         return connection
 
+    def topics(self) -> set[str]:
+        """Return the names of all topics."""
+        with contextlib.closing(self.connect()) as connection, unavailable():
+            return {name for (name,) in connection.execute("SELECT topic FROM topics")}
+
     def create_topic(
         self,
         topic: str,

@@ -7,7 +7,7 @@ still only grow, and accounts count records, not offsets.
 from connectors.kafka_io.connection import KafkaSettings
 from connectors.kafka_io.publisher import KafkaPublisher
 from connectors.kafka_io.source import KafkaSource, Membership
-from connectors.kafka_io.topics import TopicSpec, ensure_topics
+from connectors.kafka_io.topics import TopicSpec, ensure_topics, present_topics
 
 __all__ = [
     "KafkaPublisher",
@@ -16,4 +16,5 @@ __all__ = [
     "Membership",
     "TopicSpec",
     "ensure_topics",
+    "present_topics",
 ]

@@ -22,6 +22,14 @@ class TopicSpec:
     is_compacted: bool = False
 
 
+def present_topics(settings: KafkaSettings) -> set[str]:
+    """Return the names of all topics of the cluster."""
+    with unavailable(settings):
+        admin: Any = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+        with contextlib.closing(admin):
+            return set(admin.list_topics())
+
+
 def ensure_topics(settings: KafkaSettings, specs: Mapping[str, TopicSpec]) -> None:
     """Create the topics of ``specs`` that are not there; those that are stay as they are."""
     with unavailable(settings):

@@ -13,6 +13,7 @@ from flows import wiring
 from flows.settings import Settings
 from flows.spool_files import spool_names
 from flows.terminal import CONSOLE, progress_bar
+from fusion.errors import ObjectStoreUnavailableError
 from fusion.ports import Publisher
 from fusion.stream.spool import SpoolingPublisher
 
@@ -70,6 +71,8 @@ def waiting_note(sender: Publisher) -> str:
     if not isinstance(sender, SpoolingPublisher) or not sender.waiting_records:
         return ""
     why = "the broker is away" if sender.last_error else "being sent"
+    if isinstance(sender.last_error, ObjectStoreUnavailableError):
+        why = "the object store is away"
     return f", {sender.waiting_bytes / 1e6:.1f} MB wait on disk ({why})"
 
 

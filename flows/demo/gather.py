@@ -24,6 +24,7 @@ from fusion.plant import AudioStream, Plant, TelemetryStream, VideoStream
 from fusion.ports import Lake
 from fusion.schema import AlarmEvent, Score
 from fusion.scoring import Calibration
+from fusion.stream.claims import ClaimResolver
 
 MAX_MOMENTS = 12
 SOUND_TICKS = 6
@@ -50,7 +51,8 @@ def report_inputs(run: DemoRun) -> ReportInputs:
     manifest = load_manifest(run.model_dir)
     said, events = scores(plant, settings), alarm_events(plant, settings)
     lake = wiring.open_lake(settings)
-    telemetry = telemetry_ticks(lake, plant)
+    resolver = wiring.open_stored_resolver(settings, plant)
+    telemetry = telemetry_ticks(lake, plant, resolver)
     before, during = _split(telemetry, run.test_start_ns, plant)
     base = ReportInputs(
         plant=plant,
@@ -72,7 +74,7 @@ def report_inputs(run: DemoRun) -> ReportInputs:
         faults=run.faults,
         detections=detections,
         tags=_tag_series(during, plant),
-        moments=moments(events, lake, plant, run.faults),
+        moments=moments(events, lake, plant, resolver, run.faults),
         gauges=manifest.gauges,
         counts=run.counts,
         read_by_offsets=run.read_by_offsets,
@@ -125,16 +127,20 @@ def compare(
     return rows
 
 
-def telemetry_ticks(lake: Lake, plant: Plant) -> list[Observation]:
+def telemetry_ticks(lake: Lake, plant: Plant, resolver: ClaimResolver) -> list[Observation]:
     """Return the ticks of the telemetry alone: cheap, because no picture is decoded."""
     streams = tuple(s for s in plant.streams if isinstance(s, TelemetryStream))
     alarms = tuple(plant.alarms)
     only = plant.model_copy(update={"streams": streams, "alarms": alarms})
-    return recorded_observations(lake, only)
+    return recorded_observations(lake, only, resolver)
 
 
 def moments(
-    events: Sequence[AlarmEvent], lake: Lake, plant: Plant, faults: Sequence[FaultTruth]
+    events: Sequence[AlarmEvent],
+    lake: Lake,
+    plant: Plant,
+    resolver: ClaimResolver,
+    faults: Sequence[FaultTruth],
 ) -> list[Moment]:
     """Return picture and sound at the alarms, beside those of a quiet minute, first ones first."""
     raised = [event for event in events if event.transition == "raised"]
@@ -149,7 +155,7 @@ def moments(
     sounds: dict[int, Any] = {}
     frames: dict[int, Any] = {}
     needed = {t - back for t in [*at, tick_of_ns(quiet_ns, plant)] for back in range(SOUND_TICKS)}
-    for observation in recorded_observations(lake, plant, near=needed):
+    for observation in recorded_observations(lake, plant, resolver, near=needed):
         if observation.tick in needed:
             if ears is not None and observation.is_present(ears.name):
                 sounds[observation.tick] = observation.senses[ears.name]

@@ -1,6 +1,6 @@
 """Records of many streams to ticks of one plant, by event time, with every record accounted for."""
 
-from fusion.alignment.admission import admit, dead_letter
+from fusion.alignment.admission import admit, dead_letter, refused_record
 from fusion.alignment.aligner import Aligner
 from fusion.alignment.ledger import Counts, Outcome
 from fusion.alignment.observation import Observation, rows_per_tick, tick_end_ns, tick_of
@@ -12,6 +12,7 @@ __all__ = [
     "Outcome",
     "admit",
     "dead_letter",
+    "refused_record",
     "rows_per_tick",
     "tick_end_ns",
     "tick_of",

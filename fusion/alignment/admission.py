@@ -6,6 +6,9 @@ from fusion.alignment.event_time import stamps
 from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream, TelemetryStream
 from fusion.schema import (
+    CLAIM_HEADER,
+    MAX_CLAIMED_BYTES,
+    MAX_RECORD_BYTES,
     AudioChunk,
     Envelope,
     Message,
@@ -16,6 +19,7 @@ from fusion.schema import (
     decode_payload,
 )
 
+_POSITION = ("topic", "partition", "offset")
 _PAYLOADS = {"telemetry": TelemetryBatch, "audio": AudioChunk, "video": VideoFrame}
 
 
@@ -27,7 +31,9 @@ def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
     """
     envelope = Envelope.from_headers(record.headers)
     stream = _known_stream(envelope, plant)
-    payload = decode_payload(envelope, record.value)
+    is_claimed = CLAIM_HEADER in record.headers
+    max_bytes = MAX_CLAIMED_BYTES if is_claimed else MAX_RECORD_BYTES
+    payload = decode_payload(envelope, record.value, max_bytes=max_bytes)
     _require_fits(payload, stream)
     newest_ns = stamps(payload, stream).newest_ns
     # The broker's stamp, not this machine's clock: reading the record again gives the same answer.
@@ -43,7 +49,12 @@ def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
 
 
 def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
-    """Return the message that keeps a refused record: its bytes, its headers, where it lay, why."""
+    """Return the message that keeps a refused record: its bytes, its headers, where it lay, why.
+
+    ``record`` must be as the broker had it: one whose value was fetched from the object store may
+    be too large for the broker, and its reference is enough. :func:`refused_record` is the way
+    back.
+    """
     return Message(
         topic=plant.topic("dead-letters"),
         key=record.key,
@@ -54,9 +65,45 @@ def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
             "original-topic": record.topic,
             "original-partition": str(record.partition),
             "original-offset": str(record.offset),
-            **{f"original-{name}": value for name, value in record.headers.items()},
+            **{_kept_name(name): value for name, value in record.headers.items()},
         },
     )
+
+
+def refused_record(letter: Record) -> Record:
+    """Return the record that ``letter``, a dead letter, keeps: as it lay on its topic.
+
+    Raises:
+        RecordError: The letter does not say where the record lay.
+    """
+    kept = {
+        name.removeprefix("original-"): text
+        for name, text in letter.headers.items()
+        if name.startswith("original-")
+    }
+    try:
+        topic, partition, offset = (kept.pop(name) for name in _POSITION)
+        return Record(
+            topic=topic,
+            partition=int(partition),
+            offset=int(offset),
+            key=letter.key,
+            value=letter.value,
+            headers={name.removeprefix("-"): text for name, text in kept.items()},
+            t_broker_ns=letter.t_broker_ns,
+        )
+    except (KeyError, ValueError) as wrong:
+        raise RecordError(
+            DeadLetterReason.HEADERS,
+            f"a dead letter must say in {[f'original-{name}' for name in _POSITION]} where its "
+            f"record lay, got the headers {sorted(letter.headers)}; let fusion write dead letters",
+        ) from wrong
+
+
+def _kept_name(name: str) -> str:
+    """Return the header that keeps the header ``name``, never one of the letter's own."""
+    escaped = f"-{name}" if name in _POSITION or name.startswith("-") else name
+    return f"original-{escaped}"
 
 
 def _known_stream(envelope: Envelope, plant: Plant) -> Stream:

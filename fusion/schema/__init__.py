@@ -14,6 +14,8 @@ from fusion.schema.findings import (
 )
 from fusion.schema.payloads import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
 from fusion.schema.records import (
+    CLAIM_HEADER,
+    MAX_CLAIMED_BYTES,
     MAX_RECORD_BYTES,
     Envelope,
     Message,
@@ -22,6 +24,8 @@ from fusion.schema.records import (
 )
 
 __all__ = [
+    "CLAIM_HEADER",
+    "MAX_CLAIMED_BYTES",
     "MAX_RECORD_BYTES",
     "AlarmCommand",
     "AlarmEvent",

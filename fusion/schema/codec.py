@@ -152,16 +152,18 @@ def encode_video(frame: VideoFrame, *, quality: int = 85) -> bytes:
     )
 
 
-def decode_payload(envelope: Envelope, value: bytes) -> Payload:
+def decode_payload(
+    envelope: Envelope, value: bytes, *, max_bytes: int = MAX_RECORD_BYTES
+) -> Payload:
     """Return what ``value`` carries, by the ``type`` of its envelope.
 
     Raises:
         RecordError: Too large, of another schema, or not decodable; says which and what came.
     """
-    if len(value) > MAX_RECORD_BYTES:
+    if len(value) > max_bytes:
         raise RecordError(
             DeadLetterReason.TOO_LARGE,
-            f"a record must not be larger than {MAX_RECORD_BYTES} bytes, got {len(value)}; "
+            f"a record must not be larger than {max_bytes} bytes, got {len(value)}; "
             "send smaller batches or smaller frames",
         )
     if envelope.type == "fusion.telemetry":

@@ -16,6 +16,10 @@ from fusion.errors import DeadLetterReason, RecordError
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 """Larger values are dead-lettered before anything tries to decode them."""
+MAX_CLAIMED_BYTES = 64 * 1024 * 1024
+"""The same bound for values that lie in the object store, see :mod:`fusion.stream.claims`."""
+CLAIM_HEADER = "ce_dataref"
+"""CloudEvents' extension *dataref* (claim check pattern): where the value of a record lies."""
 
 
 def rfc3339(t_ns: int) -> str:
@@ -106,7 +110,7 @@ class Envelope:
         """Return the envelope that ``headers`` carry.
 
         Raises:
-            RecordError: A header is missing or ``seq`` is no whole number.
+            RecordError: A header is missing or not UTF-8, or ``seq`` is no whole number.
 
         Example:
             >>> sent = Envelope("7", "edge-1", "fusion.telemetry", "a/b/c/d/e/f/g", "", 7, "boot-1")
@@ -114,7 +118,7 @@ class Envelope:
             True
         """
         try:
-            return cls(
+            envelope = cls(
                 id=headers["ce_id"],
                 source=headers["ce_source"],
                 type=headers["ce_type"],
@@ -137,3 +141,16 @@ class Envelope:
                 f"the header 'seq' must be a whole number, got {headers.get('seq')!r}; "
                 "count records per stream from 0",
             ) from wrong
+        for name in envelope.to_headers():
+            if not _is_utf8(headers.get(name, "")):
+                raise RecordError(
+                    DeadLetterReason.HEADERS,
+                    f"the header {name!r} must be UTF-8, got {headers[name]!r}; "
+                    "encode it as CloudEvents says",
+                )
+        return envelope
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether no byte of ``text`` came as a lone surrogate, which no JSON document may hold."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -18,7 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fusion.errors import BrokerUnavailableError, InputError, SpoolFullError
+from fusion.errors import (
+    BrokerUnavailableError,
+    FusionError,
+    InputError,
+    ObjectStoreUnavailableError,
+    SpoolFullError,
+)
 from fusion.ports import Clock, Publisher, Source
 from fusion.schema import MAX_RECORD_BYTES, Message, Record, TopicPartition
 
@@ -51,7 +57,8 @@ class Carrier(Protocol):
         """Return whether the broker has the bundle; False while nobody knows, after ``wait_s``.
 
         Raises:
-            BrokerUnavailableError: The bundle has finished without an acknowledgement.
+            BrokerUnavailableError, ObjectStoreUnavailableError: The bundle has finished without an
+                acknowledgement.
         """
         ...
 
@@ -82,6 +89,7 @@ class SpoolingPublisher:
         local_source: Reads ``SPOOL_TOPIC`` of the local log.
         trim: Deletes what lies before a position of the local log.
         max_bytes: What may wait.
+        max_record_bytes: How large a value the carrier takes.
         clock: Decides when to try again.
         on_close: Called last by :meth:`close`.
     """
@@ -95,6 +103,7 @@ class SpoolingPublisher:
         trim: Callable[[Mapping[TopicPartition, int]], None],
         max_bytes: int,
         clock: Clock,
+        max_record_bytes: int = MAX_RECORD_BYTES,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._carrier = carrier
@@ -102,6 +111,7 @@ class SpoolingPublisher:
         self._source = local_source
         self._trim = trim
         self._max_bytes = max_bytes
+        self._max_record_bytes = max_record_bytes
         self._clock = clock
         self._on_close = on_close
         self._flight: _Flight | None = None
@@ -109,7 +119,7 @@ class SpoolingPublisher:
         self._num_failures = 0
         self._t_next_try_ns = 0
         self._bundle_bytes = MAX_BUNDLE_BYTES
-        self._last_error: BrokerUnavailableError | None = None
+        self._last_error: FusionError | None = None
         self._end = self._source.end_offsets()[_PART]
         self._start = self._end
         self._trimmed = -1
@@ -129,7 +139,7 @@ class SpoolingPublisher:
         return self._num_bytes
 
     @property
-    def last_error(self) -> BrokerUnavailableError | None:
+    def last_error(self) -> FusionError | None:
         """Why the last attempt failed; None once one has succeeded."""
         return self._last_error
 
@@ -147,7 +157,7 @@ class SpoolingPublisher:
         """
         if commit is not None:
             raise ValueError("positions of a group belong to a reader; a sender has none to commit")
-        _require_sendable(messages)
+        _require_sendable(messages, self._max_record_bytes)
         if not messages:
             return
         self._forward(FORWARD_S if self._is_up else 0.0)
@@ -226,7 +236,7 @@ class SpoolingPublisher:
         assert flight is not None
         try:
             is_finished = self._carrier.finished(wait_s=wait_s)
-        except BrokerUnavailableError as failed:
+        except (BrokerUnavailableError, ObjectStoreUnavailableError) as failed:
             self._flight = None
             self._back_off(failed)
             return False
@@ -246,7 +256,7 @@ class SpoolingPublisher:
             self._forget()
         return True
 
-    def _back_off(self, failed: BrokerUnavailableError) -> None:
+    def _back_off(self, failed: FusionError) -> None:
         """Wait longer after every failure, never the same time as others, and send less at once."""
         backoff_s = min(FIRST_BACKOFF_S * 2.0**self._num_failures, MAX_BACKOFF_S)
         backoff_s *= random.uniform(0.5, 1.0)  # noqa: S311 spreads senders, protects nothing
@@ -294,11 +304,11 @@ class SpoolingPublisher:
             self._trimmed = self._start
 
 
-def _require_sendable(messages: Sequence[Message]) -> None:
+def _require_sendable(messages: Sequence[Message], max_bytes: int) -> None:
     for message in messages:
-        if len(message.value) > MAX_RECORD_BYTES:
+        if len(message.value) > max_bytes:
             raise InputError(
-                f"a record must have at most {MAX_RECORD_BYTES} bytes, one for {message.topic} has "
+                f"a record must have at most {max_bytes} bytes, one for {message.topic} has "
                 f"{len(message.value)}; publish a reference to it, or smaller pieces"
             )
 

@@ -67,6 +67,16 @@ def test_gives_back_exactly_what_was_appended(open_lake: OpenLake) -> None:
     assert open_lake().read([TELEMETRY]) == sent
 
 
+def test_headers_are_read_without_values(open_lake: OpenLake) -> None:
+    sent = _records(TELEMETRY, range(5)) + _records(AUDIO, [3, 9], partition=1)
+    open_lake().append(sent[:3])
+    open_lake().append(sent[3:])
+    headers = list(open_lake().read_headers([TELEMETRY, AUDIO, "never.seen"]))
+    assert sorted(each["seq"] for each in headers) == sorted(r.headers["seq"] for r in sent)
+    assert all(each in [record.headers for record in sent] for each in headers)
+    assert list(open_lake().read_headers(["never.seen"])) == []
+
+
 def test_keeps_records_that_nothing_can_decode(open_lake: OpenLake) -> None:
     headers = {"seq": "many", "ce_time": "yesterday", "ü": "\x00"}
     poison = Record(TELEMETRY, 0, 0, "", b"\xff\x00", headers, -1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import wiring
 from flows.settings import Settings
 from fusion.errors import SettingsError
 
@@ -53,3 +54,58 @@ def test_a_wrong_value_says_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSION_PARTITIONS", "0")
     with pytest.raises(SettingsError, match=r"FUSION_PARTITIONS.*'0'"):
         Settings.load()
+
+
+S3 = {
+    "FUSION_OBJECTS": "s3://bucket/some/prefix",
+    "FUSION_OBJECTS_ACCESS_KEY": "user",
+    "FUSION_OBJECTS_SECRET_KEY": "hidden",
+}
+
+
+def test_objects_lie_in_the_data_folder_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FUSION_DATA_DIR", str(tmp_path))
+    assert Settings.load().objects_uri == str(tmp_path / "objects")
+    monkeypatch.setenv("FUSION_OBJECTS", "elsewhere")
+    assert Settings.load().objects_uri == "elsewhere"
+
+
+def test_a_secret_comes_from_its_variable_or_its_file_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in S3.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert settings.objects_secret == "hidden"
+    assert "hidden" not in repr(settings) + str(settings.objects_secret_key)
+    (tmp_path / "key").write_text("of the file\n")
+    monkeypatch.setenv("FUSION_OBJECTS_SECRET_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(SettingsError, match="got both; unset one") as caught:
+        _ = Settings.load().objects_secret
+    assert "hidden" not in str(caught.value)
+    monkeypatch.delenv("FUSION_OBJECTS_SECRET_KEY")
+    assert Settings.load().objects_secret == "of the file"
+    (tmp_path / "key").unlink()
+    with pytest.raises(SettingsError, match="FUSION_OBJECTS_SECRET_KEY_FILE must name a readable"):
+        _ = Settings.load().objects_secret
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"FUSION_OBJECTS": "gs://bucket"}, r"a folder or s3://bucket/prefix, got 'gs://bucket'"),
+        ({"FUSION_OBJECTS": "s3://b"}, "a folder or s3://bucket/prefix"),
+        ({"FUSION_OBJECTS_ACCESS_KEY": ""}, "needs FUSION_OBJECTS_ACCESS_KEY and"),
+        ({"FUSION_OBJECTS_SECRET_KEY": ""}, "needs FUSION_OBJECTS_ACCESS_KEY and"),
+        ({"FUSION_OBJECTS_CA_FILE": "absent.pem"}, "FUSION_OBJECTS_CA_FILE must name a readable"),
+    ],
+)
+def test_what_an_object_store_needs_is_asked_for(
+    changed: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (S3 | changed).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=says):
+        wiring.open_objects(Settings.load())
