@@ -24,7 +24,7 @@ from fusion.plant import Plant
 from fusion.ports import Clock, Inference, Lake, Publisher, Source
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 
-COMPACTED_KINDS = ("alarms", "checkpoints")
+COMPACTED_KINDS = ("alarms", "checkpoints", "schemas")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
 SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 

@@ -13,21 +13,26 @@ from fusion.schema import (
     Record,
     TelemetryBatch,
     VideoFrame,
+    WriterSchemas,
     decode_payload,
 )
 
 _PAYLOADS = {"telemetry": TelemetryBatch, "audio": AudioChunk, "video": VideoFrame}
 
 
-def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
+def admit(
+    record: Record, plant: Plant, schemas: WriterSchemas | None = None
+) -> tuple[Envelope, Payload]:
     """Return the envelope and the decoded payload of a record that ``plant`` can use.
+
+    ``schemas`` are those it may be written with; None is the released ones.
 
     Raises:
         RecordError: What must hold, what came, what to change; its ``reason`` names the rule.
     """
     envelope = Envelope.from_headers(record.headers)
     stream = _known_stream(envelope, plant)
-    payload = decode_payload(envelope, record.value)
+    payload = decode_payload(envelope, record.value, schemas)
     _require_fits(payload, stream)
     newest_ns = stamps(payload, stream).newest_ns
     # The broker's stamp, not this machine's clock: reading the record again gives the same answer.

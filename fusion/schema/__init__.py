@@ -20,6 +20,7 @@ from fusion.schema.records import (
     Record,
     TopicPartition,
 )
+from fusion.schema.registry import WriterSchemas, schema_messages
 
 __all__ = [
     "MAX_RECORD_BYTES",
@@ -41,6 +42,8 @@ __all__ = [
     "TelemetryBatch",
     "TopicPartition",
     "VideoFrame",
+    "WriterSchemas",
     "decode_payload",
     "encode",
+    "schema_messages",
 ]
