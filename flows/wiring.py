@@ -30,7 +30,7 @@ from fusion.schema import MAX_CLAIMED_BYTES
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 
-COMPACTED_KINDS = ("alarms", "checkpoints", "dead-letter-replays")
+COMPACTED_KINDS = ("alarms", "checkpoints", "dead-letter-replays", "schemas")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
 SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 

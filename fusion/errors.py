@@ -7,6 +7,7 @@
     │   ├── PlantError                   the plant description
     │   ├── SettingsError                where things are
     │   ├── RecipeError                  what to train
+    │   ├── SchemaError                  a writer's schema that cannot be read here
     │   └── ManifestMismatchError        a model that does not fit the plant
     ├── RecordError                      one record cannot be used; goes to dead-letters
     ├── CollapseError                    a training run that lost its embedding
@@ -52,6 +53,10 @@ class RecipeError(InputError):
     """A training recipe breaks a rule, or the data cannot feed it."""
 
 
+class SchemaError(InputError):
+    """A schema that a sender writes with breaks a rule, or cannot be resolved to ours."""
+
+
 class ManifestMismatchError(InputError):
     """A model was trained for another plant than the one it is asked to serve."""
 
@@ -63,6 +68,7 @@ class DeadLetterReason(StrEnum):
     TOO_LARGE = "too-large"
     UNDECODABLE = "undecodable"
     WRONG_SCHEMA = "wrong-schema"
+    UNKNOWN_SCHEMA = "unknown-schema"
     UNKNOWN_STREAM = "unknown-stream"
     STREAM_MISMATCH = "stream-mismatch"
     FUTURE_TIME = "future-time"

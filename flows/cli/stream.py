@@ -21,6 +21,7 @@ from flows.operate import acknowledge, alarm_states
 from flows.replay import ReplayReport
 from flows.replay import replay as send
 from flows.replay_payloads import load_replay
+from flows.schemas import publish_schemas
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, alarm_table, counts_table, progress_bar
@@ -112,6 +113,7 @@ def publish(
     """Send ``payloads`` to the broker, with progress in plant time; Ctrl-C stops cleanly."""
     publisher = wiring.open_sender(settings, plant, source=source)
     with contextlib.closing(publisher), progress_bar() as bar:
+        publish_schemas(plant, publisher)
         total = None if duration_s is None else round(duration_s)
         task = bar.add_task(f"{source} → {plant.prefix}.*", total=total, note="s of plant time")
         began_ns: list[int] = []

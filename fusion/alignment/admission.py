@@ -16,6 +16,7 @@ from fusion.schema import (
     Record,
     TelemetryBatch,
     VideoFrame,
+    WriterSchemas,
     decode_payload,
 )
 
@@ -23,8 +24,12 @@ _POSITION = ("topic", "partition", "offset")
 _PAYLOADS = {"telemetry": TelemetryBatch, "audio": AudioChunk, "video": VideoFrame}
 
 
-def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
+def admit(
+    record: Record, plant: Plant, schemas: WriterSchemas | None = None
+) -> tuple[Envelope, Payload]:
     """Return the envelope and the decoded payload of a record that ``plant`` can use.
+
+    ``schemas`` are those it may be written with; None is the released ones.
 
     Raises:
         RecordError: What must hold, what came, what to change; its ``reason`` names the rule.
@@ -33,7 +38,7 @@ def admit(record: Record, plant: Plant) -> tuple[Envelope, Payload]:
     stream = _known_stream(envelope, plant)
     is_claimed = CLAIM_HEADER in record.headers
     max_bytes = MAX_CLAIMED_BYTES if is_claimed else MAX_RECORD_BYTES
-    payload = decode_payload(envelope, record.value, max_bytes=max_bytes)
+    payload = decode_payload(envelope, record.value, schemas, max_bytes=max_bytes)
     _require_fits(payload, stream)
     newest_ns = stamps(payload, stream).newest_ns
     # The broker's stamp, not this machine's clock: reading the record again gives the same answer.

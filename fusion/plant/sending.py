@@ -5,6 +5,7 @@ from __future__ import annotations
 from fusion.plant.description import Plant
 from fusion.schema import AudioChunk, Envelope, Message, Payload, TelemetryBatch, encode
 from fusion.schema.records import rfc3339
+from fusion.schema.versions import NEWEST
 
 
 class StreamSender:
@@ -34,7 +35,7 @@ class StreamSender:
             seq=self._seq,
             epoch=self._epoch,
             clock=self._clock,
-            content_type=f"application/avro; schema={self._type}.v1",
+            content_type=f"application/avro; schema={NEWEST[self._type].label}",
         )
         self._seq += 1
         return Message(self._topic, self._key, encode(payload), envelope.to_headers())

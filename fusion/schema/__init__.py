@@ -22,6 +22,7 @@ from fusion.schema.records import (
     Record,
     TopicPartition,
 )
+from fusion.schema.registry import WriterSchemas, schema_messages
 
 __all__ = [
     "CLAIM_HEADER",
@@ -45,6 +46,8 @@ __all__ = [
     "TelemetryBatch",
     "TopicPartition",
     "VideoFrame",
+    "WriterSchemas",
     "decode_payload",
     "encode",
+    "schema_messages",
 ]

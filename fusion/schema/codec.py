@@ -9,74 +9,30 @@ Shapes: R rows, C tags, N audio samples, H x W pixels. Packed columns are little
 from __future__ import annotations
 
 import io
-import warnings
+import math
 from typing import Any
 
 import fastavro
 import numpy as np
 import soundfile  # pyright: ignore[reportMissingTypeStubs] it has none
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from fusion.errors import DeadLetterReason, RecordError
 from fusion.schema.payloads import AudioChunk, Payload, TelemetryBatch, VideoFrame
 from fusion.schema.records import MAX_RECORD_BYTES, Envelope
+from fusion.schema.registry import WriterSchemas
+from fusion.schema.versions import NEWEST
 
 MAX_TELEMETRY_CELLS = 1_000_000
 MAX_AUDIO_SAMPLES = 60 * 192_000
 MAX_PIXELS = 16_000_000
 
-_TIMES = ("t_source", "t_server", "t_receive")
+_INT16, _INT64, _FLOAT64 = np.dtype("<i2"), np.dtype("<i8"), np.dtype("<f8")
+_UINT8, _UINT32 = np.dtype("u1"), np.dtype("<u4")
 
-TELEMETRY_SCHEMA = fastavro.parse_schema(
-    {
-        "type": "record",
-        "name": "fusion.telemetry.v1",
-        "fields": [
-            {"name": "tags", "type": {"type": "array", "items": "string"}},
-            {"name": "num_rows", "type": "int"},
-            *({"name": name, "type": "bytes"} for name in _TIMES),
-            {"name": "values", "type": "bytes", "doc": "float64, R x C"},
-            {"name": "quality", "type": "bytes", "doc": "uint8, R x C"},
-            {"name": "status", "type": "bytes", "doc": "uint32, R x C"},
-        ],
-    }
-)
-AUDIO_SCHEMA = fastavro.parse_schema(
-    {
-        "type": "record",
-        "name": "fusion.audio.v1",
-        "fields": [
-            {"name": "t_start_ns", "type": "long"},
-            {"name": "sample_rate_hz", "type": "int"},
-            {"name": "sample_index", "type": "long"},
-            {"name": "gain_db", "type": "double"},
-            {"name": "num_clipped", "type": "int"},
-            {"name": "num_samples", "type": "int"},
-            {
-                "name": "encoding",
-                "type": {"type": "enum", "name": "encoding", "symbols": ["FLAC", "PCM16"]},
-            },
-            {"name": "data", "type": "bytes"},
-        ],
-    }
-)
-VIDEO_SCHEMA = fastavro.parse_schema(
-    {
-        "type": "record",
-        "name": "fusion.video.v1",
-        "fields": [
-            {"name": "t_capture_ns", "type": "long"},
-            {"name": "width_px", "type": "int"},
-            {"name": "height_px", "type": "int"},
-            {
-                "name": "encoding",
-                "type": {"type": "enum", "name": "picture", "symbols": ["JPEG"]},
-            },
-            {"name": "data", "type": "bytes"},
-        ],
-    }
-)
+_RELEASED = WriterSchemas()
 
 
 def encode(payload: Payload) -> bytes:
@@ -98,16 +54,16 @@ def encode(payload: Payload) -> bytes:
 def encode_telemetry(batch: TelemetryBatch) -> bytes:
     """Return the record value of a telemetry batch."""
     return _write(
-        TELEMETRY_SCHEMA,
+        "fusion.telemetry",
         {
-            "tags": list(batch.tags),
+            "tags": batch.tags,
             "num_rows": len(batch.t_source_R_ns),
-            "t_source": batch.t_source_R_ns.astype("<i8").tobytes(),
-            "t_server": batch.t_server_R_ns.astype("<i8").tobytes(),
-            "t_receive": batch.t_receive_R_ns.astype("<i8").tobytes(),
-            "values": batch.values_RC.astype("<f8").tobytes(),
-            "quality": batch.quality_RC.astype("u1").tobytes(),
-            "status": batch.status_RC.astype("<u4").tobytes(),
+            "t_source": batch.t_source_R_ns.astype(_INT64, copy=False).tobytes(),
+            "t_server": batch.t_server_R_ns.astype(_INT64, copy=False).tobytes(),
+            "t_receive": batch.t_receive_R_ns.astype(_INT64, copy=False).tobytes(),
+            "values": batch.values_RC.astype(_FLOAT64, copy=False).tobytes(),
+            "quality": batch.quality_RC.astype(_UINT8, copy=False).tobytes(),
+            "status": batch.status_RC.astype(_UINT32, copy=False).tobytes(),
         },
     )
 
@@ -119,9 +75,9 @@ def encode_audio(chunk: AudioChunk, *, encoding: str = "FLAC") -> bytes:
         soundfile.write(sound, chunk.samples_N, chunk.sample_rate_hz, format="FLAC")
         data = sound.getvalue()
     else:
-        data = chunk.samples_N.astype("<i2").tobytes()
+        data = chunk.samples_N.astype(_INT16, copy=False).tobytes()
     return _write(
-        AUDIO_SCHEMA,
+        "fusion.audio",
         {
             "t_start_ns": chunk.t_start_ns,
             "sample_rate_hz": chunk.sample_rate_hz,
@@ -131,6 +87,7 @@ def encode_audio(chunk: AudioChunk, *, encoding: str = "FLAC") -> bytes:
             "num_samples": len(chunk.samples_N),
             "encoding": encoding,
             "data": data,
+            "t_receive_ns": chunk.t_receive_ns,
         },
     )
 
@@ -141,24 +98,32 @@ def encode_video(frame: VideoFrame, *, quality: int = 85) -> bytes:
     Image.fromarray(frame.pixels_HW3).save(picture, format="JPEG", quality=quality)
     height_px, width_px = frame.pixels_HW3.shape[:2]
     return _write(
-        VIDEO_SCHEMA,
+        "fusion.video",
         {
             "t_capture_ns": frame.t_capture_ns,
             "width_px": width_px,
             "height_px": height_px,
             "encoding": "JPEG",
             "data": picture.getvalue(),
+            "t_receive_ns": frame.t_receive_ns,
         },
     )
 
 
 def decode_payload(
-    envelope: Envelope, value: bytes, *, max_bytes: int = MAX_RECORD_BYTES
+    envelope: Envelope,
+    value: bytes,
+    schemas: WriterSchemas | None = None,
+    *,
+    max_bytes: int = MAX_RECORD_BYTES,
 ) -> Payload:
     """Return what ``value`` carries, by the ``type`` of its envelope.
 
+    ``schemas`` are those it may be written with; None is the released ones.
+
     Raises:
-        RecordError: Too large, of another schema, or not decodable; says which and what came.
+        RecordError: Too large, of another or an unknown schema, or not decodable; says which and
+            what came.
     """
     if len(value) > max_bytes:
         raise RecordError(
@@ -166,60 +131,41 @@ def decode_payload(
             f"a record must not be larger than {max_bytes} bytes, got {len(value)}; "
             "send smaller batches or smaller frames",
         )
-    if envelope.type == "fusion.telemetry":
-        return _decode_telemetry(envelope.stream, _read(TELEMETRY_SCHEMA, value))
-    if envelope.type == "fusion.audio":
-        return _decode_audio(envelope.stream, _read(AUDIO_SCHEMA, value))
-    if envelope.type == "fusion.video":
-        return _decode_video(envelope.stream, _read(VIDEO_SCHEMA, value))
-    raise RecordError(
-        DeadLetterReason.WRONG_SCHEMA,
-        "ce_type must be fusion.telemetry, fusion.audio or fusion.video, "
-        f"got {envelope.type!r}; publish with fusion.schema.StreamSender",
-    )
-
-
-def _write(schema: Any, content: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, schema, content)  # pyright: ignore[reportUnknownMemberType]
-    return buffer.getvalue()
-
-
-def _read(schema: Any, value: bytes) -> dict[str, Any]:
-    buffer = io.BytesIO(value)
-    try:
-        content: Any = fastavro.schemaless_reader(  # pyright: ignore[reportUnknownMemberType]
-            buffer, schema, None
+    decode = _DECODERS.get(envelope.type)
+    if decode is None:
+        raise RecordError(
+            DeadLetterReason.WRONG_SCHEMA,
+            "ce_type must be fusion.telemetry, fusion.audio or fusion.video, "
+            f"got {envelope.type!r}; publish with fusion.plant.StreamSender",
         )
-    except (EOFError, ValueError, IndexError, OverflowError, TypeError) as broken:
-        came = f"reading stopped with {type(broken).__name__}: {broken}"
-        raise _wrong_schema(schema, came) from broken
-    if buffer.tell() != len(value):
-        raise _wrong_schema(schema, f"{len(value) - buffer.tell()} bytes are left over")
-    return content
+    return decode(envelope.stream, (schemas or _RELEASED).read(envelope.type, value))
 
 
-def _wrong_schema(schema: Any, what_came: str) -> RecordError:
-    return RecordError(
-        DeadLetterReason.WRONG_SCHEMA,
-        f"the value must be Avro of schema {schema['name']}, but {what_came}; "
-        "encode it with fusion.schema.encode, or send the schema that the header names",
+def _write(ce_type: str, content: dict[str, Any]) -> bytes:
+    schema = NEWEST[ce_type]
+    buffer = io.BytesIO()
+    buffer.write(schema.header)
+    fastavro.schemaless_writer(  # pyright: ignore[reportUnknownMemberType]
+        buffer, schema.parsed, content
     )
+    return buffer.getvalue()
 
 
 def _undecodable(must: str, came: object) -> RecordError:
     return RecordError(DeadLetterReason.UNDECODABLE, f"{must}, but: {came}; send it again whole")
 
 
-def _column(content: dict[str, Any], name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _column(
+    content: dict[str, Any], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
     data: bytes = content[name]
-    expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise _undecodable(
             f"column {name!r} must hold {expected} bytes for {' x '.join(map(str, shape))} cells",
             f"it holds {len(data)}",
         )
-    return np.frombuffer(data, dtype=dtype).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _decode_telemetry(stream: str, content: dict[str, Any]) -> TelemetryBatch:
@@ -235,12 +181,12 @@ def _decode_telemetry(stream: str, content: dict[str, Any]) -> TelemetryBatch:
     return TelemetryBatch(
         stream=stream,
         tags=tags,
-        t_source_R_ns=_column(content, "t_source", "<i8", (num_rows,)),
-        t_server_R_ns=_column(content, "t_server", "<i8", (num_rows,)),
-        t_receive_R_ns=_column(content, "t_receive", "<i8", (num_rows,)),
-        values_RC=_column(content, "values", "<f8", cells),
-        quality_RC=_column(content, "quality", "u1", cells),
-        status_RC=_column(content, "status", "<u4", cells),
+        t_source_R_ns=_column(content, "t_source", _INT64, (num_rows,)),
+        t_server_R_ns=_column(content, "t_server", _INT64, (num_rows,)),
+        t_receive_R_ns=_column(content, "t_receive", _INT64, (num_rows,)),
+        values_RC=_column(content, "values", _FLOAT64, cells),
+        quality_RC=_column(content, "quality", _UINT8, cells),
+        status_RC=_column(content, "status", _UINT32, cells),
     )
 
 
@@ -253,7 +199,7 @@ def _decode_audio(stream: str, content: dict[str, Any]) -> AudioChunk:
     data: bytes = content["data"]
     samples_N: NDArray[np.int16]
     if content["encoding"] == "PCM16":
-        samples_N = _column(content, "data", "<i2", (num_samples,))
+        samples_N = _column(content, "data", _INT16, (num_samples,))
     else:
         try:
             with soundfile.SoundFile(io.BytesIO(data)) as sound:
@@ -277,28 +223,36 @@ def _decode_audio(stream: str, content: dict[str, Any]) -> AudioChunk:
         gain_db=content["gain_db"],
         num_clipped=content["num_clipped"],
         samples_N=samples_N,
+        t_receive_ns=content["t_receive_ns"],
     )
 
 
 def _decode_video(stream: str, content: dict[str, Any]) -> VideoFrame:
+    width_px, height_px = content["width_px"], content["height_px"]
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns of large pictures; here their size is checked before any decoding.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content["data"]), formats=["JPEG"])
-        with picture:
-            width_px, height_px = picture.size
+        # The class itself reads the headers only; Image.open would also warn of large pictures,
+        # and warnings are the whole process's.
+        with JpegImageFile(io.BytesIO(content["data"])) as picture:
+            if picture.size != (width_px, height_px):
+                raise _undecodable(
+                    f"the JPEG must be {width_px} x {height_px} as announced",
+                    f"it is {picture.width} x {picture.height}",
+                )
             if width_px * height_px > MAX_PIXELS:
                 raise _undecodable(
                     f"a frame must not have more than {MAX_PIXELS} pixels",
                     f"it has {width_px} x {height_px}",
                 )
-            pixels_HW3 = np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as broken:
+            # Pillow copies even where there is nothing to convert.
+            rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+            pixels_HW3 = np.asarray(rgb)
+    except (OSError, SyntaxError) as broken:
         raise _undecodable("the frame must be a whole JPEG", broken) from broken
-    if (width_px, height_px) != (content["width_px"], content["height_px"]):
-        raise _undecodable(
-            f"the JPEG must be {content['width_px']} x {content['height_px']} as announced",
-            f"it is {width_px} x {height_px}",
-        )
-    return VideoFrame(stream, content["t_capture_ns"], pixels_HW3)
+    return VideoFrame(stream, content["t_capture_ns"], pixels_HW3, content["t_receive_ns"])
+
+
+_DECODERS = {
+    "fusion.telemetry": _decode_telemetry,
+    "fusion.audio": _decode_audio,
+    "fusion.video": _decode_video,
+}

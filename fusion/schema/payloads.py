@@ -54,6 +54,7 @@ class AudioChunk:
     num_clipped: int
     samples_N: NDArray[np.int16]
     t_receive_ns: int = 0
+    """When the host received it, by the host's clock; 0 where nobody said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class VideoFrame:
     t_capture_ns: int
     pixels_HW3: NDArray[np.uint8]
     t_receive_ns: int = 0
+    """When the host received it, by the host's clock; 0 where nobody said."""
 
 
 Payload = TelemetryBatch | AudioChunk | VideoFrame

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import fastavro
 import numpy as np
 import pytest
 
@@ -22,10 +19,10 @@ from fusion.alignment import Counts
 from fusion.errors import ManifestMismatchError
 from fusion.plant import Plant, StreamSender
 from fusion.schema import AudioChunk, Message, Record, TelemetryBatch, VideoFrame
-from fusion.schema.codec import VIDEO_SCHEMA
 from fusion.simulation import normal_scenario, simulate
 from fusion.stream.reading import read_to_end
 from tests.e2e.conftest import make_plant
+from tests.unit.schema.made import changed, fields_of
 
 FUTURE_NS = 4_000_000_000_000_000_000
 
@@ -35,10 +32,11 @@ def spoil(message: Message, kind: str) -> Message:
     if kind == "truncated":
         return dataclasses.replace(message, value=message.value[:-200])
     if kind == "cut-picture":
-        record: Any = fastavro.schemaless_reader(io.BytesIO(message.value), VIDEO_SCHEMA, None)
-        buffer = io.BytesIO()
-        fastavro.schemaless_writer(buffer, VIDEO_SCHEMA, record | {"data": record["data"][:-500]})
-        return dataclasses.replace(message, value=buffer.getvalue())
+        cut = fields_of(message.value)["data"][:-500]
+        return dataclasses.replace(message, value=changed(message.value, data=cut))
+    if kind == "unknown-schema":
+        foreign = message.value[:2] + bytes(8) + message.value[10:]
+        return dataclasses.replace(message, value=foreign)
     if kind == "corrupt":
         middle = len(message.value) // 2
         broken = message.value[:middle] + b"\x00" * 400 + message.value[middle + 400 :]
@@ -58,7 +56,7 @@ def messages(plant: Plant) -> list[Message]:
     not_finite = dict.fromkeys(range(30, 35), "not-finite")
     kinds = {
         VideoFrame: {20: "truncated", 25: "unknown-stream", 30: "cut-picture"},
-        AudioChunk: {10: "corrupt", 15: "truncated"},
+        AudioChunk: {10: "corrupt", 15: "truncated", 20: "unknown-schema"},
         TelemetryBatch: {10: "wrong-schema", 20: "future"} | not_finite,
     }
     made: list[Message] = []
@@ -102,11 +100,17 @@ def test_the_stream_goes_on(model_dir: Path, tmp_path: Path) -> None:
         publisher.publish(sent)
     counts = watch(plant, model_dir, settings)
     letters = dead_letters(plant, settings)
-    assert counts.dead_lettered == len(letters) == 7
+    assert counts.dead_lettered == len(letters) == 8
     assert counts.read == len(sent)
-    assert counts.scored == len(sent) - 7
+    assert counts.scored == len(sent) - 8
     reasons = sorted(letter.headers["reason"] for letter in letters)
-    assert reasons == ["future-time", *["undecodable"] * 2, "unknown-stream", *["wrong-schema"] * 3]
+    assert reasons == [
+        "future-time",
+        *["undecodable"] * 2,
+        "unknown-schema",
+        "unknown-stream",
+        *["wrong-schema"] * 3,
+    ]
     assert all(letter.headers["message"] for letter in letters)
     said = scores(plant, settings)
     assert [b.tick - a.tick for a, b in pairwise(said)] == [1] * (len(said) - 1)
