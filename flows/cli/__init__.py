@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from flows.cli import demo, learn, plant, spool, stream
+from flows.cli import demo, learn, plant, spool, stream, topics
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
@@ -33,6 +33,7 @@ app.command("train")(learn.train)
 app.command("live")(stream.live)
 app.add_typer(stream.alarms_app, name="alarms")
 app.add_typer(spool.app, name="spool")
+app.add_typer(topics.app, name="topics")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
 
