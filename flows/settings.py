@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fusion.errors import SettingsError
@@ -18,12 +20,15 @@ from fusion.errors import SettingsError
 PREFIX = "FUSION_"
 NOT_SETTINGS = {"FUSION_SHARED_DATA"}
 """Read by options of single commands, not by every process."""
+SECRETS = {"kafka_password"}
 
 
 class Settings(BaseSettings):
     """Where this process finds its broker, its lake and its models."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     broker: Literal["embedded", "kafka"] = Field(
         default="embedded", description="One SQLite file on this machine, or Apache Kafka."
@@ -34,9 +39,86 @@ class Settings(BaseSettings):
     kafka_bootstrap: str = Field(
         default="127.0.0.1:9092", description="Host and port of one or more Kafka brokers."
     )
-    partitions: int = Field(
-        default=1, ge=1, le=1_000, description="Partitions of each sense topic, when created."
+    kafka_replication: int = Field(
+        default=-1, ge=-1, le=9, description="Copies of each new topic; -1: the brokers' default."
     )
+    kafka_security: Literal["plaintext", "ssl", "sasl_ssl"] = Field(
+        default="plaintext",
+        description="TLS, or TLS with user name and password; plaintext only where nobody listens.",
+    )
+    kafka_ca_file: Path | None = Field(
+        default=None, description="PEM of the brokers' authority; without it, the system's."
+    )
+    kafka_cert_file: Path | None = Field(
+        default=None, description="PEM of this client's certificate, where brokers ask for one."
+    )
+    kafka_key_file: Path | None = Field(
+        default=None, description="PEM of its key, without a passphrase."
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256"] = Field(
+        default="SCRAM-SHA-512", description="How the password is proven; it is never sent."
+    )
+    kafka_username: str | None = Field(
+        default=None, min_length=1, description="User name, for sasl_ssl."
+    )
+    kafka_password: SecretStr | None = Field(
+        default=None, min_length=1, description="Its password; better in a file."
+    )
+    kafka_password_file: Path | None = Field(
+        default=None, description="File that holds the password and nothing else."
+    )
+
+    @model_validator(mode="after")
+    def _secured_consistently(self) -> Self:
+        tls = {"kafka_ca_file", "kafka_cert_file", "kafka_key_file"}
+        login = {"kafka_username", "kafka_password", "kafka_password_file"}
+        given = {name for name in tls | login if getattr(self, name) is not None}
+        allowed = {"plaintext": set[str](), "ssl": tls, "sasl_ssl": tls | login}
+        if unused := sorted(given - allowed[self.kafka_security]):
+            raise ValueError(
+                f"{_variables(unused)} would not be used with FUSION_KAFKA_SECURITY="
+                f"{self.kafka_security}; unset it, or set FUSION_KAFKA_SECURITY to ssl (files of "
+                "TLS) or sasl_ssl (user name and password too)"
+            )
+        if len(given & {"kafka_cert_file", "kafka_key_file"}) == 1:
+            raise ValueError(
+                "FUSION_KAFKA_CERT_FILE and FUSION_KAFKA_KEY_FILE belong together, got only "
+                f"{_variables(given & tls - {'kafka_ca_file'})}; set the other one too"
+            )
+        if self.kafka_security == "sasl_ssl" and (
+            "kafka_username" not in given
+            or len(given & {"kafka_password", "kafka_password_file"}) != 1
+        ):
+            raise ValueError(
+                "FUSION_KAFKA_SECURITY=sasl_ssl needs FUSION_KAFKA_USERNAME and one of "
+                "FUSION_KAFKA_PASSWORD and FUSION_KAFKA_PASSWORD_FILE, got "
+                f"{_variables(given & login) or 'none of them'}; set what is missing, unset what "
+                "is too much"
+            )
+        return self
+
+    def read_kafka_password(self) -> SecretStr | None:
+        """Return the password from the variable or its file; None where no password is used.
+
+        Raises:
+            SettingsError: The file cannot be read, or is empty.
+        """
+        if self.kafka_password_file is None:
+            return self.kafka_password
+        try:
+            text = self.kafka_password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as unreadable:
+            why = unreadable.strerror if isinstance(unreadable, OSError) else "it is not UTF-8"
+            raise SettingsError(
+                "FUSION_KAFKA_PASSWORD_FILE must be a text file that this process may read, but "
+                f"{self.kafka_password_file}: {why}; check its path and its owner"
+            ) from None  # what was read must not get into a traceback
+        if not text:
+            raise SettingsError(
+                "FUSION_KAFKA_PASSWORD_FILE must hold the password, but "
+                f"{self.kafka_password_file} is empty; write it there"
+            )
+        return SecretStr(text)
 
     replica: str = Field(
         default="1",
@@ -145,10 +227,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as invalid:
-            lines = [
-                f"  {PREFIX}{str(error['loc'][0]).upper()}: {error['msg']}, got {error['input']!r}"
-                for error in invalid.errors(include_url=False)
-            ]
+            lines = [_explain(error) for error in invalid.errors(include_url=False)]
             raise SettingsError("\n".join(["settings break a rule:", *lines])) from invalid
 
 
@@ -164,3 +243,16 @@ def read_setting(name: str, path: Path) -> str:
         raise SettingsError(
             f"{name} must name a readable text file, but {path}: {unreadable}; mend the path"
         ) from unreadable
+
+
+def _explain(error: ErrorDetails) -> str:
+    """Return what is wrong with one setting, or with several together; a secret is not shown."""
+    if not error["loc"]:
+        return f"  {error['msg'].removeprefix('Value error, ')}"
+    name = str(error["loc"][0])
+    came = "a value that is not shown" if name in SECRETS else repr(error["input"])
+    return f"  {PREFIX}{name.upper()}: {error['msg']}, got {came}"
+
+
+def _variables(names: Iterable[str]) -> str:
+    return ", ".join(f"{PREFIX}{name.upper()}" for name in sorted(names))

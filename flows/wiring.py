@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from connectors import embedded_broker, kafka_io
 from connectors.delta_lake import DeltaLake
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
@@ -13,9 +14,8 @@ from connectors.kafka_io import (
     KafkaSettings,
     KafkaSource,
     Membership,
-    TopicSpec,
-    ensure_topics,
     present_topics,
+    require_access,
 )
 from connectors.local_inference import OnnxInference
 from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
@@ -24,15 +24,11 @@ from flows.carrier import BackgroundCarrier
 from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
 from fusion.errors import SettingsError
-from fusion.plant import Plant
+from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import Clock, Inference, Lake, ObjectStore, Publisher, Source
 from fusion.schema import MAX_CLAIMED_BYTES
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
-
-COMPACTED_KINDS = ("alarms", "checkpoints", "dead-letter-replays", "schemas")
-"""Only the newest record of each key counts; one partition, so that one reader sees all."""
-SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 
 
 def open_clock() -> Clock:
@@ -197,25 +193,26 @@ def open_inference(model_dir: Path) -> Inference:
     return OnnxInference(model_dir)
 
 
-def prepare_topics(settings: Settings, plant: Plant) -> None:
-    """Create the topics of ``plant`` that do not exist yet."""
-    # Commands lie with what the plant senses: the process that watches it gets both.
-    together = (*plant.sense_topics, plant.topic("alarm-commands"))
-    partitions = dict.fromkeys(together, settings.partitions)
-    partitions |= {plant.topic(kind): 1 for kind in (*COMPACTED_KINDS, *SINGLE_KINDS)}
-    compacted = {plant.topic(kind) for kind in COMPACTED_KINDS}
+def prepare_topics(settings: Settings, plant: Plant, *, update_configs: bool = False) -> TopicPlan:
+    """Create the topics of ``plant`` that do not exist yet, and return what was done.
+
+    With ``update_configs`` the retention of those that exist is altered where it differs.
+
+    Raises:
+        TopicMismatchError: Topics that exist are not as the plant describes them.
+    """
+    specs = topics_of(plant)
     if settings.broker == "kafka":
-        ensure_topics(
-            _kafka(settings),
-            {
-                topic: TopicSpec(partitions=count, is_compacted=topic in compacted)
-                for topic, count in partitions.items()
-            },
-        )
-        return
-    broker = _embedded(settings)
-    for topic, count in partitions.items():
-        broker.create_topic(topic, partitions=count, is_compacted=topic in compacted)
+        return kafka_io.apply_topics(_kafka(settings), specs, update_configs=update_configs)
+    return embedded_broker.apply_topics(_embedded(settings), specs, update_configs=update_configs)
+
+
+def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:
+    """Return what those topics of ``plant`` that exist are."""
+    topics = topics_of(plant)
+    if settings.broker == "kafka":
+        return kafka_io.describe_topics(_kafka(settings), topics)
+    return embedded_broker.describe_topics(_embedded(settings), topics)
 
 
 def _claiming(settings: Settings, threshold_bytes: int) -> Publisher:
@@ -237,7 +234,20 @@ def topics_there(settings: Settings, topics: Iterable[str]) -> tuple[str, ...]:
 
 
 def _kafka(settings: Settings) -> KafkaSettings:
-    return KafkaSettings(bootstrap_servers=settings.kafka_bootstrap)
+    reached = KafkaSettings(
+        bootstrap_servers=settings.kafka_bootstrap,
+        security=settings.kafka_security,
+        ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=settings.read_kafka_password(),
+        replication=settings.kafka_replication,
+    )
+    # The client itself would try for half a minute, and then not know why.
+    require_access(reached)
+    return reached
 
 
 def _spool_log(settings: Settings, name: str) -> EmbeddedBroker:

@@ -6,6 +6,7 @@
     ├── InputError (also a ValueError)   somebody has to change an input
     │   ├── PlantError                   the plant description
     │   ├── SettingsError                where things are
+    │   ├── TopicMismatchError           topics that are not as the plant describes them
     │   ├── RecipeError                  what to train
     │   ├── SchemaError                  a writer's schema that cannot be read here
     │   └── ManifestMismatchError        a model that does not fit the plant
@@ -47,6 +48,10 @@ class PlantError(InputError):
 
 class SettingsError(InputError):
     """A setting (environment variable or option) breaks a rule."""
+
+
+class TopicMismatchError(InputError):
+    """Topics are there already, and not as the plant description wants them."""
 
 
 class RecipeError(InputError):

@@ -9,15 +9,24 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 KAFKA_SCRIPT = ROOT / "deploy" / "kafka" / "kafka.sh"
 S3_SCRIPT = ROOT / "deploy" / "s3" / "s3.sh"
+CLUSTER_SCRIPT = ROOT / "deploy" / "kafka" / "kafka-cluster.sh"
 IS_CI = os.environ.get("CI") == "true"
 
 
@@ -28,24 +37,124 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def run_kafka(script: Path, *command: str, environment: dict[str, str]) -> None:
+    """Run a script of ``deploy/kafka``; parallel test processes share the folder of the jars."""
+    require_java()
+    (ROOT / ".services").mkdir(exist_ok=True)
+    with FileLock(ROOT / ".services" / "install.lock") if command[0] == "start" else nullcontext():
+        subprocess.run([script, *command], env=os.environ | environment, check=True, timeout=300)
+
+
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Apache Kafka on free ports, with a data folder of its own."""
-    require_java()
     port = free_port()
-    environment = os.environ | {
+    environment = {
         "KAFKA_PORT": str(port),
         "KAFKA_CONTROLLER_PORT": str(free_port()),
         "KAFKA_DATA": str(tmp_path_factory.mktemp("kafka")),
     }
-    # Parallel test processes share the folder of the jars.
-    (ROOT / ".services").mkdir(exist_ok=True)
-    with FileLock(ROOT / ".services" / "install.lock"):
-        subprocess.run([KAFKA_SCRIPT, "start"], env=environment, check=True, timeout=300)
+    run_kafka(KAFKA_SCRIPT, "start", environment=environment)
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        subprocess.run([KAFKA_SCRIPT, "stop"], env=environment, check=True, timeout=60)
+        run_kafka(KAFKA_SCRIPT, "stop", environment=environment)
+
+
+@dataclass(frozen=True)
+class SecureKafka:
+    """A broker that speaks TLS only: one port wants a password, the other a certificate."""
+
+    sasl_bootstrap: str
+    mtls_bootstrap: str
+    ca_file: Path
+    other_ca_file: Path
+    """An authority that signed nothing here."""
+    cert_file: Path
+    key_file: Path
+    username: str
+    password: str
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    """A real Apache Kafka that asks who is there, with certificates made for this session."""
+    folder = tmp_path_factory.mktemp("secure-kafka")
+    authority = trustme.CA()
+    write_pem(folder / "server", authority.issue_cert("127.0.0.1", "localhost"))
+    write_pem(folder / "client", authority.issue_cert("client.example"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(folder / "other-ca.pem"))
+    keystore = (folder / "server.key").read_bytes() + (folder / "server.crt").read_bytes()
+    (folder / "server.pem").write_bytes(keystore)
+    port, sasl_port, password = free_port(), free_port(), uuid.uuid4().hex
+    environment = {
+        "KAFKA_PORT": str(port),
+        "KAFKA_SASL_PORT": str(sasl_port),
+        "KAFKA_CONTROLLER_PORT": str(free_port()),
+        "KAFKA_DATA": str(folder / "data"),
+        "KAFKA_KEYSTORE_FILE": str(folder / "server.pem"),
+        "KAFKA_TRUSTSTORE_FILE": str(folder / "ca.pem"),
+        "KAFKA_USERS": f"fusion:{password}",
+    }
+    run_kafka(KAFKA_SCRIPT, "start", environment=environment)
+    try:
+        yield SecureKafka(
+            sasl_bootstrap=f"127.0.0.1:{sasl_port}",
+            mtls_bootstrap=f"127.0.0.1:{port}",
+            ca_file=folder / "ca.pem",
+            other_ca_file=folder / "other-ca.pem",
+            cert_file=folder / "client.crt",
+            key_file=folder / "client.key",
+            username="fusion",
+            password=password,
+        )
+    finally:
+        run_kafka(KAFKA_SCRIPT, "stop", environment=environment)
+
+
+def write_pem(path: Path, issued: trustme.LeafCert) -> None:
+    """Write ``path``.key, in the PKCS #8 that Java reads, and ``path``.crt with its chain."""
+    key = load_pem_private_key(issued.private_key_pem.bytes(), password=None)
+    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.with_suffix(".key").write_bytes(pkcs8)
+    path.with_suffix(".crt").write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
+
+
+@dataclass(frozen=True)
+class KafkaCluster:
+    """Three nodes; whoever takes one away gives it back with ``start``."""
+
+    bootstrap: str
+    environment: dict[str, str]
+
+    def start(self, node: int) -> None:
+        """Start node 1, 2 or 3 again, with what it has stored."""
+        run_kafka(CLUSTER_SCRIPT, "start", str(node), environment=self.environment)
+
+    def stop(self, node: int) -> None:
+        """Stop a node cleanly."""
+        run_kafka(CLUSTER_SCRIPT, "stop", str(node), environment=self.environment)
+
+    def kill(self, node: int) -> None:
+        """End a node as a crash would."""
+        run_kafka(CLUSTER_SCRIPT, "kill", str(node), environment=self.environment)
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three real nodes on free ports: replication 3, a write is acknowledged by at least 2."""
+    ports = [str(free_port()) for _ in range(3)]
+    environment = {
+        "KAFKA_PORTS": " ".join(ports),
+        "KAFKA_CONTROLLER_PORTS": " ".join(str(free_port()) for _ in range(3)),
+        "KAFKA_DATA": str(tmp_path_factory.mktemp("kafka-cluster")),
+    }
+    try:
+        run_kafka(CLUSTER_SCRIPT, "start", environment=environment)
+        yield KafkaCluster(",".join(f"127.0.0.1:{port}" for port in ports), environment)
+    finally:
+        run_kafka(CLUSTER_SCRIPT, "stop", environment=environment)
 
 
 @dataclass(frozen=True)

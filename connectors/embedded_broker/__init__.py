@@ -9,5 +9,12 @@ processes may use the file; SQLite's write-ahead log lets readers go on while on
 from connectors.embedded_broker.file import EmbeddedBroker
 from connectors.embedded_broker.publisher import EmbeddedPublisher
 from connectors.embedded_broker.source import EmbeddedSource
+from connectors.embedded_broker.topics import apply_topics, describe_topics
 
-__all__ = ["EmbeddedBroker", "EmbeddedPublisher", "EmbeddedSource"]
+__all__ = [
+    "EmbeddedBroker",
+    "EmbeddedPublisher",
+    "EmbeddedSource",
+    "apply_topics",
+    "describe_topics",
+]

@@ -1,29 +1,24 @@
-"""How the cluster is reached, and what its failures are called here."""
+"""What the cluster's failures are called here."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from kafka.errors import (
+    AuthorizationError,
     FencedInstanceIdError,
     InvalidProducerEpochError,
     KafkaError,
     ProducerFencedError,
 )
 
-from fusion.errors import BrokerUnavailableError, FencedError
+from connectors.kafka_io.access import require_access
+from connectors.kafka_io.settings import KafkaSettings
+from fusion.errors import BrokerUnavailableError, FencedError, SettingsError
 
 FENCED = (FencedInstanceIdError, InvalidProducerEpochError, ProducerFencedError)
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaSettings:
-    """How to reach the cluster."""
-
-    bootstrap_servers: str
 
 
 @contextlib.contextmanager
@@ -36,7 +31,14 @@ def unavailable(settings: KafkaSettings) -> Iterator[None]:
             "only one process may read and write for a partition of a plant, and a newer one has "
             f"taken over ({type(fenced).__name__}); stop this one, or change its FUSION_REPLICA"
         ) from fenced
+    except AuthorizationError as forbidden:
+        raise SettingsError(
+            f"{settings.username or 'this client'} must be allowed on the cluster at "
+            f"{settings.bootstrap_servers} what it asks for, but: {type(forbidden).__name__}: "
+            f"{forbidden}; grant it (kafka-acls), or set another FUSION_KAFKA_USERNAME"
+        ) from forbidden
     except KafkaError as failed:
+        require_access(settings)
         raise BrokerUnavailableError(
             f"the broker at {settings.bootstrap_servers} must answer, but: "
             f"{type(failed).__name__}: {failed}; check that it runs and FUSION_KAFKA_BOOTSTRAP"

@@ -13,7 +13,8 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, within
 from fusion.errors import BrokerUnavailableError
-from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
+from fusion.plant import MAX_MESSAGE_BYTES
+from fusion.schema import Message, TopicPartition
 
 MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """kafka-python's producer has no bound of its own; publish waits for acknowledgements beyond it."""
@@ -42,14 +43,14 @@ class KafkaPublisher:
         self._is_transactional = transactional_id is not None
         with unavailable(settings):
             self._producer: Any = kafka.KafkaProducer(
-                bootstrap_servers=settings.bootstrap_servers,
+                **settings.client_options(),
                 acks="all",
                 # Must be said: kafka-python silently switches it off otherwise.
                 enable_idempotence=True,
                 transactional_id=transactional_id,
                 compression_type="zstd",
                 linger_ms=5,
-                max_request_size=MAX_RECORD_BYTES + 64 * 1024,
+                max_request_size=MAX_MESSAGE_BYTES,
                 request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
                 delivery_timeout_ms=round(REQUEST_TIMEOUT_S * 1000) + 5,
                 max_block_ms=round(REQUEST_TIMEOUT_S * 1000),

@@ -17,7 +17,8 @@ from kafka.structs import TopicPartition as KafkaPartition
 from connectors.kafka_io.assignor import CoPartitionedAssignor
 from connectors.kafka_io.connection import KafkaSettings, unavailable
 from fusion.errors import BrokerUnavailableError, InputError
-from fusion.schema import MAX_RECORD_BYTES, Record, TopicPartition
+from fusion.plant import MAX_MESSAGE_BYTES
+from fusion.schema import Record, TopicPartition
 
 MAX_POLL_RECORDS = 500
 MAX_FETCH_BYTES = 16 * 1024 * 1024
@@ -48,14 +49,14 @@ class KafkaSource:
         self._settings = settings
         with unavailable(settings):
             self._consumer: Any = kafka.KafkaConsumer(
-                bootstrap_servers=settings.bootstrap_servers,
+                **settings.client_options(),
                 group_id=group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
                 max_poll_records=MAX_POLL_RECORDS,
                 fetch_max_bytes=MAX_FETCH_BYTES,
-                max_partition_fetch_bytes=MAX_RECORD_BYTES + 64 * 1024,
+                max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
                 **_membership_options(membership),
             )
             self._assignment = _Assignment()

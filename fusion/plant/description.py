@@ -207,6 +207,42 @@ class Scoring(_Described):
     )
 
 
+Hours = Annotated[float, Field(gt=0, le=87_840)]
+"""At most ten years."""
+
+
+class RetentionHours(_Described):
+    """How long the broker keeps each kind of record, in hours since it got it."""
+
+    telemetry: Hours = Field(
+        default=168,
+        description="Apache Kafka's own default (log.retention.hours). `fusion ingest` must run "
+        "more often: the lake keeps records for ever, the broker does not.",
+    )
+    audio: Hours = Field(default=168, description="As telemetry.")
+    video: Hours = Field(default=168, description="As telemetry; most of the broker's disk.")
+    alarm_commands: Hours = Field(default=168, description="Answered at once, kept for questions.")
+    scores: Hours = Field(
+        default=720, description="30 days: what ISA-18.2 asks for to rate an alarm system."
+    )
+    alarm_events: Hours = Field(default=720, description="As scores: the journal of the alarms.")
+    dead_letters: Hours = Field(default=720, description="Until somebody has looked at them.")
+    stream_health: Hours = Field(default=168, description="As the streams that it is about.")
+
+
+class Topics(_Described):
+    """How the plant's records are stored on the broker. Plants with one prefix must agree."""
+
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=1_000,
+        description="Of each topic of senses, and of alarm-commands: so many processes can share "
+        "the assets of one prefix. It cannot be changed later.",
+    )
+    retention_h: RetentionHours = RetentionHours()
+
+
 class Plant(_Described):
     """One monitored asset: where it stands, what it streams, when it must alarm."""
 
@@ -229,6 +265,7 @@ class Plant(_Described):
     modes: tuple[OperatingMode, ...] = ()
     scoring: Scoring = Scoring()
     alarms: tuple[AlarmDefinition, ...] = ()
+    topics: Topics = Topics()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -323,8 +360,11 @@ class Plant(_Described):
         return tuple(self.topic(kind) for kind in kinds)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the description: equal plants, equal fingerprints."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Return the SHA-256 (hex) of the description: equal plants, equal fingerprints.
+
+        How long records are kept says nothing about the plant: ``topics`` is left out.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude={"topics"}).encode()).hexdigest()
 
 
 def _refuse_repeats(what: str, names: list[str]) -> None:

@@ -15,16 +15,11 @@ from pathlib import Path
 import pytest
 
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
-from connectors.kafka_io import (
-    KafkaPublisher,
-    KafkaSettings,
-    KafkaSource,
-    TopicSpec,
-    ensure_topics,
-)
+from connectors.kafka_io import KafkaPublisher, KafkaSettings, KafkaSource, apply_topics
 from connectors.system_clock import SystemClock
 from flows.carrier import BackgroundCarrier
 from fusion.errors import BrokerUnavailableError
+from fusion.plant import TopicSpec
 from fusion.ports import Publisher, Source
 from fusion.schema import Message, Record, TopicPartition
 from fusion.stream.reading import read_to_end
@@ -35,7 +30,7 @@ from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
 class Broker:
     """One implementation under test."""
 
-    create: Callable[[str, int], None]
+    create: Callable[[str, int], object]
     publisher: Callable[[str | None], Publisher]
     source: Callable[[list[str], str], Source]
     opened: list[Source | Publisher] = field(default_factory=list)
@@ -79,7 +74,9 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
     else:
         settings = KafkaSettings(request.getfixturevalue("kafka_bootstrap"))
         made = Broker(
-            create=lambda topic, count: ensure_topics(settings, {topic: TopicSpec(count)}),
+            create=lambda topic, count: apply_topics(
+                settings, {topic: TopicSpec(count)}, update_configs=False
+            ),
             publisher=lambda group: KafkaPublisher(
                 settings, group=group, transactional_id=None if group is None else f"tx-{group}"
             ),

@@ -13,10 +13,10 @@ from connectors.kafka_io import (
     KafkaSettings,
     KafkaSource,
     Membership,
-    TopicSpec,
-    ensure_topics,
+    apply_topics,
 )
 from fusion.errors import FencedError, InputError
+from fusion.plant import TopicSpec
 from fusion.schema import Message, TopicPartition
 
 NUM_PARTITIONS = 6
@@ -33,7 +33,8 @@ def settings(kafka_bootstrap: str) -> KafkaSettings:
 @pytest.fixture
 def topics(settings: KafkaSettings, unique: str) -> list[str]:
     names = [f"{unique}.{kind}" for kind in ("telemetry", "audio", "video")]
-    ensure_topics(settings, dict.fromkeys(names, TopicSpec(NUM_PARTITIONS)))
+    specs = dict.fromkeys(names, TopicSpec(NUM_PARTITIONS))
+    apply_topics(settings, specs, update_configs=False)
     return names
 
 
@@ -130,6 +131,7 @@ def test_a_writer_of_a_number_shuts_out_the_one_before(
 def test_topics_of_unequal_numbers_cannot_be_read_together(
     settings: KafkaSettings, topics: list[str], unique: str
 ) -> None:
-    ensure_topics(settings, {f"{unique}.odd": TopicSpec(NUM_PARTITIONS + 1)})
+    odd = {f"{unique}.odd": TopicSpec(NUM_PARTITIONS + 1)}
+    apply_topics(settings, odd, update_configs=False)
     with pytest.raises(InputError, match=r"same number of partitions.*odd': 7"):
         KafkaSource(settings, [*topics, f"{unique}.odd"], unique, Membership(None, 6.0))

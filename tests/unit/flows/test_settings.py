@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
 
 from flows import wiring
+from flows.cli.learn import show_settings
 from flows.settings import Settings
 from fusion.errors import SettingsError
+
+SECRET = "never-to-be-shown"
 
 
 def test_defaults_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +55,8 @@ def test_a_misspelt_variable_is_refused_in_small_letters_too(
 
 
 def test_a_wrong_value_says_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUSION_PARTITIONS", "0")
-    with pytest.raises(SettingsError, match=r"FUSION_PARTITIONS.*'0'"):
+    monkeypatch.setenv("FUSION_KAFKA_REPLICATION", "many")
+    with pytest.raises(SettingsError, match=r"FUSION_KAFKA_REPLICATION.*'many'"):
         Settings.load()
 
 
@@ -109,3 +113,76 @@ def test_what_an_object_store_needs_is_asked_for(
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=says):
         wiring.open_objects(Settings.load())
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"FUSION_KAFKA_{name}", value)
+    return Settings.load()
+
+
+LOGIN = {"SECURITY": "sasl_ssl", "USERNAME": "fusion"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({"CA_FILE": "ca.pem"}, "FUSION_KAFKA_CA_FILE would not be used.*plaintext"),
+        ({"PASSWORD": SECRET}, "FUSION_KAFKA_PASSWORD would not be used.*plaintext"),
+        ({"SECURITY": "ssl", "USERNAME": "x"}, "FUSION_KAFKA_USERNAME would not be used.*=ssl"),
+        ({"SECURITY": "ssl", "CERT_FILE": "c.pem"}, "got only FUSION_KAFKA_CERT_FILE; set"),
+        ({"SECURITY": "ssl", "KEY_FILE": "k.pem"}, "got only FUSION_KAFKA_KEY_FILE; set"),
+        ({"SECURITY": "sasl_ssl"}, "needs FUSION_KAFKA_USERNAME.*none of them"),
+        (LOGIN, "one of FUSION_KAFKA_PASSWORD and .*got FUSION_KAFKA_USERNAME;"),
+        (LOGIN | {"PASSWORD": SECRET, "PASSWORD_FILE": "p"}, "unset what is too much"),
+        ({"SECURITY": "sasl_ssl", "PASSWORD": SECRET}, "needs FUSION_KAFKA_USERNAME"),
+        ({"SECURITY": "tls"}, "FUSION_KAFKA_SECURITY: .*'tls'"),
+        (LOGIN | {"PASSWORD": SECRET, "SASL_MECHANISM": "PLAIN"}, "MECHANISM: .*'PLAIN'"),
+        (LOGIN | {"PASSWORD": ""}, "FUSION_KAFKA_PASSWORD: .*a value that is not shown"),
+    ],
+)
+def test_settings_of_the_connection_that_do_not_fit_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], wanted: str
+) -> None:
+    with pytest.raises(SettingsError, match=wanted) as refused:
+        load(monkeypatch, **variables)
+    everything = "".join(traceback.format_exception(refused.value))
+    assert SECRET not in everything
+
+
+def test_the_password_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load(monkeypatch, **LOGIN, PASSWORD=SECRET)
+    show_settings()
+    shown = capsys.readouterr()
+    assert "FUSION_KAFKA_PASSWORD" in shown.err + shown.out
+    texts = [shown.err, shown.out, repr(settings), str(settings), settings.model_dump_json()]
+    assert [text for text in texts if SECRET in text] == []
+    password = settings.read_kafka_password()
+    assert password is not None
+    assert password.get_secret_value() == SECRET
+
+
+def test_a_password_comes_from_its_file_without_the_end_of_the_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(f" {SECRET} \r\n")
+    settings = load(monkeypatch, **LOGIN, PASSWORD_FILE=str(file))
+    password = settings.read_kafka_password()
+    assert password is not None
+    assert password.get_secret_value() == f" {SECRET} "
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff" + SECRET.encode()])
+def test_a_password_file_that_holds_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    settings = load(monkeypatch, **LOGIN, PASSWORD_FILE=str(file))
+    with pytest.raises(SettingsError, match=rf"FUSION_KAFKA_PASSWORD_FILE.*{file}") as refused:
+        settings.read_kafka_password()
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
