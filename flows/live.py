@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from flows import wiring
+from flows.schemas import open_schemas
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.manifest import Manifest, load_manifest
 from fusion.plant import Plant
-from fusion.ports import Clock, Inference, Publisher
-from fusion.schema import TopicPartition
+from fusion.ports import Inference, Publisher, Source
+from fusion.schema import Record, TopicPartition, WriterSchemas
 from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
@@ -77,44 +78,69 @@ def open_live(
         stack.callback(source.close)
         clock = wiring.open_clock()
 
-        def open_shard(number: int) -> Shard:
-            # First of all: from here on a former owner can say nothing more, and what it has said
-            # and committed stands still.
-            publisher = wiring.open_publisher(settings, group=group, writer=f"live-{number}")
-            try:
-                newest = read_checkpoints(first, settings)
-                parts = [part for part in source.assigned() if part.partition == number]
-                committed = source.committed()
-                starts = dict.fromkeys(parts, 0) | {
-                    p: committed[p] for p in parts if p in committed
-                }
-                if skip_backlog and not any(part in committed for part in parts):
-                    starts = {p: at for p, at in source.end_offsets().items() if p in parts}
-                source.seek(starts)
-                return _resume_shard(number, publisher, newest)
-            except BaseException:
-                publisher.close()
-                raise
+        def wait(duration_s: float) -> None:
+            source.keep_alive()
+            clock.sleep(duration_s)
 
-        def _resume_shard(number: int, publisher: Publisher, newest: Mapping[str, bytes]) -> Shard:
-            def open_chain(address: str) -> Chain | None:
-                model = models.get(address)
-                return None if model is None else _open_chain(model, live, number, newest, clock)
-
-            saved = newest.get(shard_key(number))
-            checkpoint = None if saved is None else ShardCheckpoint.model_validate_json(saved)
-            shard = Shard(number, first, publisher, open_chain=open_chain, checkpoint=checkpoint)
-            for address, model in models.items():
-                before = checkpoint_of(model.plant, newest)
-                if before is not None and before.partition == number:
-                    shard.add(address, _open_chain(model, live, number, newest, clock))
-            return shard
-
-        live = Live(source, clock, open_shard, on_beat)
+        # One of each for all plants: a store that is away is waited for once.
+        resolver = wiring.open_resolver(settings, first, wait=wait)
+        gate = _Gate(resolver.resolve, stack.enter_context(open_schemas(first, settings)))
+        opener = _Opener(first, group, settings, models, gate, source, skip_backlog)
+        live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat)
         stack.callback(live.close)
         if skip_backlog:
             live.join(patience_s=JOIN_PATIENCE_S)
         yield live
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens the shard of a partition number where its last owner stopped."""
+
+    plant: Plant
+    group: str
+    settings: Settings
+    models: Mapping[str, _Model]
+    gate: _Gate
+    source: Source
+    skip_backlog: bool
+
+    def open_shard(self, number: int, live: Live) -> Shard:
+        """Return the shard, with the source at the oldest record that it needs."""
+        # First of all: from here on a former owner can say nothing more, and what it has said and
+        # committed stands still.
+        publisher = wiring.open_publisher(self.settings, group=self.group, writer=f"live-{number}")
+        try:
+            newest = read_checkpoints(self.plant, self.settings)
+            self.source.seek(self._starts(number))
+            return self._resume(number, publisher, newest, live)
+        except BaseException:
+            publisher.close()
+            raise
+
+    def _starts(self, number: int) -> dict[TopicPartition, int]:
+        parts = [part for part in self.source.assigned() if part.partition == number]
+        committed = self.source.committed()
+        if self.skip_backlog and not any(part in committed for part in parts):
+            ends = self.source.end_offsets()
+            return {part: ends[part] for part in parts}
+        return {part: committed.get(part, 0) for part in parts}
+
+    def _resume(
+        self, number: int, publisher: Publisher, newest: Mapping[str, bytes], live: Live
+    ) -> Shard:
+        def open_chain(address: str) -> Chain | None:
+            model = self.models.get(address)
+            return None if model is None else _open_chain(model, self.gate, live, number, newest)
+
+        saved = newest.get(shard_key(number))
+        checkpoint = None if saved is None else ShardCheckpoint.model_validate_json(saved)
+        shard = Shard(number, self.plant, publisher, open_chain=open_chain, checkpoint=checkpoint)
+        for address, model in self.models.items():
+            before = checkpoint_of(model.plant, newest)
+            if before is not None and before.partition == number:
+                shard.add(address, _open_chain(model, self.gate, live, number, newest))
+        return shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +152,14 @@ class _Model:
     manifest: Manifest
     inference: Inference
     calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What opens records: claimed values from the object store, schemas from their topic."""
+
+    resolve: Callable[[Record], Record]
+    schemas: WriterSchemas
 
 
 def _load_models(watched: Sequence[Watched], stack: contextlib.ExitStack) -> dict[str, _Model]:
@@ -142,7 +176,7 @@ def _load_models(watched: Sequence[Watched], stack: contextlib.ExitStack) -> dic
 
 
 def _open_chain(
-    model: _Model, live: Live, number: int, newest: Mapping[str, bytes], clock: Clock
+    model: _Model, gate: _Gate, live: Live, number: int, newest: Mapping[str, bytes]
 ) -> Chain:
     """Return the chain of a plant, resumed from its checkpoint."""
     plant, manifest = model.plant, model.manifest
@@ -151,9 +185,11 @@ def _open_chain(
         model_version=manifest.version,
         intake=Intake(
             plant,
-            clock,
+            live.clock,
             context_ticks=manifest.window_ticks,
             has_unread=lambda topic: live.has_unread(TopicPartition(topic, number)),
+            resolve=gate.resolve,
+            schemas=gate.schemas,
         ),
         windows=WindowEncoder(model.inference, plant, manifest, load_normaliser(model.model_dir)),
         scorer=Scorer(model.calibration, plant, manifest.version),

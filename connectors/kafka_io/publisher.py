@@ -118,7 +118,7 @@ class KafkaPublisher:
             waiting.append(
                 self._producer.send(
                     message.topic,
-                    key=message.key.encode(),
+                    key=message.key.encode(errors="surrogateescape"),
                     value=message.value,
                     headers=[
                         (name, text.encode(errors="surrogateescape"))

@@ -205,7 +205,7 @@ def _to_record(fetched: Any) -> Record:
         topic=fetched.topic,
         partition=fetched.partition,
         offset=fetched.offset,
-        key=(fetched.key or b"").decode(errors="replace"),
+        key=(fetched.key or b"").decode(errors="surrogateescape"),
         value=fetched.value or b"",
         # Bytes that are no text survive: a dead letter can be sent again as it came.
         headers={

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from fusion.alarms import AlarmEngine
 from fusion.alignment import Observation
+from fusion.alignment.ledger import to_key
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import AlarmCommand, AlarmEvent, Record, Score
 from fusion.scoring import Scorer
@@ -96,6 +97,7 @@ class Chain:
             model_version=self.model_version,
             partition=self.partition,
             delivered_tick=self.delivered_tick,
+            accounts={to_key(part): asdict(c) for part, c in self.intake.counts().items()},
             intake=self.intake.snapshot(),
             scorer=self.scorer.snapshot(),
             alarms=self.alarms.snapshot(),

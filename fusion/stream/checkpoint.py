@@ -31,6 +31,8 @@ class Checkpoint(BaseModel):
     partition: int
     delivered_tick: int
     """The newest tick whose score was published; older ticks only rebuild the window."""
+    accounts: dict[str, dict[str, int]]
+    """What became of every record of this plant that was read, by partition: for people to see."""
     intake: dict[str, Any]
     scorer: dict[str, Any]
     alarms: dict[str, Any]

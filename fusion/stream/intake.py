@@ -13,7 +13,7 @@ from fusion.alignment import Aligner, Counts, Observation, Outcome, admit, dead_
 from fusion.errors import RecordError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
-from fusion.schema import Message, Record, StreamHealth, TopicPartition
+from fusion.schema import Message, Record, StreamHealth, TopicPartition, WriterSchemas
 from fusion.stream.idleness import IdleWatch
 
 MAX_AHEAD_TICKS = 40
@@ -32,15 +32,25 @@ class Intake:
     """Decodes, aligns and accounts for what a plant's streams say.
 
     ``has_unread`` tells whether the broker holds unread records of a topic, in this plant's
-    partition; it may cost a round trip and is asked only when a stream may be idle.
+    partition; it may cost a round trip and is asked only when a stream may be idle. ``resolve``
+    gives a record that was claimed its value back; ``schemas`` are those that senders write with.
     """
 
     def __init__(
-        self, plant: Plant, clock: Clock, *, context_ticks: int, has_unread: Callable[[str], bool]
+        self,
+        plant: Plant,
+        clock: Clock,
+        *,
+        context_ticks: int,
+        has_unread: Callable[[str], bool],
+        resolve: Callable[[Record], Record] = lambda record: record,
+        schemas: WriterSchemas | None = None,
     ) -> None:
         self._plant = plant
         self._clock = clock
         self._has_unread = has_unread
+        self._resolve = resolve
+        self._schemas = schemas
         self._aligner = Aligner(plant, context_ticks=context_ticks)
         self._idle_watch = IdleWatch(plant, now_ns=clock.now_ns())
         self._topic_of = {s.name: plant.topic(s.modality) for s in plant.streams}
@@ -57,7 +67,7 @@ class Intake:
                 self._aligner.refuse(record)
                 continue
             try:
-                envelope, payload = admit(record, self._plant)
+                envelope, payload = admit(self._resolve(record), self._plant, self._schemas)
             except RecordError as error:
                 taken.dead_letters.append(dead_letter(record, error, self._plant))
                 self._aligner.refuse(record)

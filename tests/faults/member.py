@@ -1,0 +1,124 @@
+"""One live process of the campaign: the product's own, with a place at which it kills itself.
+
+Started by the campaign as a process of its own. ``SIGKILL`` cannot be caught, so what follows is
+what a pulled plug leaves behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from connectors.embedded_broker import EmbeddedPublisher
+from connectors.kafka_io import KafkaPublisher, KafkaSource
+from flows.cli.plant import load_plant
+from flows.live import Watched, open_live, run_live
+from flows.settings import Settings
+from fusion.errors import BrokerUnavailableError, FencedError
+from fusion.stream.shard import Shard
+
+assert torch.get_num_threads() >= 1, "imported here, so that forked members need not"
+
+PLACES = ("poll", "decode", "score", "produce", "commit", "committed")
+"""Where a member kills itself: after each of these, ``commit`` being *before* the commit."""
+DONE, FENCED, AWAY = 0, 3, 4
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What one member does."""
+
+    settings: Settings
+    plant_files: Sequence[Path]
+    model_dir: Path
+    kill_after: str | None = None
+    kill_at_call: int = 1
+    is_patient: bool = False
+    """Waits for a broker that is away, as ``fusion live`` does; else it ends."""
+    leave_after_s: float | None = None
+    log: Path | None = None
+
+
+def run(orders: Orders) -> None:
+    """Watch until everything is read, the order to die comes true, or it is time to leave."""
+    if orders.log is not None:
+        log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+    if orders.kill_after is not None:
+        _kill_after(orders.kill_after, orders.kill_at_call)
+    watched = [Watched(load_plant(path), orders.model_dir) for path in orders.plant_files]
+    leave_s = None if orders.leave_after_s is None else time.monotonic() + orders.leave_after_s
+
+    def should_stop() -> bool:
+        return leave_s is not None and time.monotonic() > leave_s
+
+    try:
+        if orders.is_patient:
+            _watch_patiently(watched, orders.settings, should_stop)
+        else:
+            with open_live(watched, orders.settings) as live:
+                for _ in run_live(live, should_stop=should_stop, may_end=lambda: True):
+                    pass
+    except FencedError as fenced:
+        sys.stdout.write(f"{fenced}\n")
+        sys.exit(FENCED)
+    except BrokerUnavailableError as away:
+        sys.stdout.write(f"{away}\n")
+        sys.exit(AWAY)
+    # Threads of clients that wait for a dead broker would hold up an ordinary exit.
+    sys.stdout.flush()
+    os._exit(DONE)
+
+
+def _watch_patiently(
+    watched: Sequence[Watched], settings: Settings, should_stop: Callable[[], bool]
+) -> None:
+    """Go on across times without a broker, until everything is read."""
+    while not should_stop():
+        try:
+            with open_live(watched, settings) as live:
+                for _ in run_live(live, should_stop=should_stop, may_end=lambda: True):
+                    pass
+                return
+        except BrokerUnavailableError as away:
+            sys.stdout.write(f"{time.monotonic():.1f} {away}\n")
+            sys.stdout.flush()
+            time.sleep(0.5)
+
+
+def _kill_after(place: str, at_call: int) -> None:
+    """Arrange that this process kills itself after the ``at_call``-th call of ``place``."""
+    targets: dict[str, list[tuple[type, str]]] = {
+        "poll": [(KafkaSource, "poll")],
+        "decode": [(Shard, "take")],
+        "score": [(Shard, "work")],
+        "produce": [(KafkaPublisher, "_send"), (EmbeddedPublisher, "_insert")],
+        "commit": [(KafkaPublisher, "_send_offsets")],
+        "committed": [(KafkaPublisher, "publish"), (EmbeddedPublisher, "publish")],
+    }
+    calls = 0
+    for owner, name in targets[place]:
+        original: Any = getattr(owner, name)
+
+        @wraps(original)
+        def then_die(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            nonlocal calls
+            result = _original(*args, **kwargs)
+            # Empty polls and turns without records are not worth a death.
+            counts = place not in {"poll", "decode"} or bool(result) or bool(args[1:] and args[1])
+            calls += counts
+            if calls >= at_call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, name, then_die)
