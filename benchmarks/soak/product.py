@@ -13,7 +13,7 @@ from benchmarks.soak.signals import soak_payloads
 from flows import wiring
 from flows.ingest import ingest_once
 from flows.learn import train_from_lake
-from flows.live import open_live, run_live
+from flows.live import Watched, open_live, run_live
 from flows.replay import replay
 from flows.settings import Settings
 from fusion.alignment import Counts
@@ -65,7 +65,7 @@ def live_group(plant: Plant) -> str:
 
 def finish(plant: Plant, model_dir: Path, settings: Settings) -> dict[TopicPartition, Counts]:
     """Go on from the checkpoint, score the ticks that are still open, and return every count."""
-    with open_live(plant, model_dir, settings) as chain:
-        for _ in run_live(chain, should_stop=lambda: False, may_end=lambda: True):
+    with open_live([Watched(plant, model_dir)], settings) as live:
+        for _ in run_live(live, should_stop=lambda: False, may_end=lambda: True):
             pass
-        return chain.intake.counts()
+        return live.counts()

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.soak import page as soak_page
 from benchmarks.soak.traffic import Traffic
 from benchmarks.soak.watch import theil_sen
+from benchmarks.stream import chain
 from benchmarks.stream.latency import WARM_UP_S, Heard, _summary
 from benchmarks.stream.page import ratio
 from benchmarks.stream.profile import _summed
@@ -20,6 +21,7 @@ from fusion.alignment import admit
 from fusion.plant import NANOSECONDS, parse_plant
 from fusion.schema import Record, TelemetryBatch
 from fusion.simulation import EPOCH_NS, normal_scenario
+from fusion.stream import live
 from tests.conftest import ROOT
 
 TOTALS = {"pending": 0, "scored": 90, "late": 2, "duplicate": 5, "dead_lettered": 3, "read": 100}
@@ -121,6 +123,11 @@ def test_latency_counts_from_the_last_stream_that_held_the_tick() -> None:
     summary = _summary([plant], heard, in_hand_ns)
     assert summary["num_ticks"] == 36 - round((WARM_UP_S - plant.allowed_lateness_s) / 0.5) + 1
     assert summary["p50_ms"] == summary["max_ms"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("name", ["POLL_TIMEOUT_S", "SAY_EVERY_S", "LOOK_EVERY_S"])
+def test_the_measured_chain_keeps_the_pace_of_the_live_loop(name: str) -> None:
+    assert getattr(chain, name) == getattr(live, name)
 
 
 def test_ratios_pair_the_turns() -> None:
