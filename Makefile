@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side test test-fast check services services-stop lock clean
+.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side test test-fast bench-stream soak check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -41,12 +41,30 @@ test: setup  ## Every test, on a real Apache Kafka too (Java 17 and Maven must b
 test-fast: setup  ## Unit tests only
 	$(BIN)/python -m pytest fusion tests/unit
 
+PEERS := .services/peers
+PEERS_STAMP := $(PEERS)/.complete
+BENCH_OPTIONS ?=
+SOAK_OPTIONS ?=
+
+bench-stream: setup $(PEERS_STAMP)  ## Measure beside bare clients and Quix Streams (about an hour; BENCH_OPTIONS=--short)
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.stream $(BENCH_OPTIONS)
+
+soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.soak $(SOAK_OPTIONS)
+
+$(PEERS_STAMP): benchmarks/peers.lock | $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes --requirement benchmarks/peers.lock
+	@touch $(PEERS_STAMP)
+
 check: setup  ## ruff, pyright, import rule, lock file
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
+	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
 
 services:  ## Start a real Apache Kafka on 127.0.0.1:9092, without Docker
 	deploy/kafka/kafka.sh start
@@ -57,6 +75,8 @@ services-stop:  ## Stop it
 lock: setup  ## Resolve the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile benchmarks/peers.in --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file benchmarks/peers.lock
 
 clean: services-stop  ## Remove the environment, services and output of demos
 	rm -rf $(VENV) .services out

@@ -1,0 +1,1 @@
+"""How fast records become aligned ticks, beside bare clients and Quix Streams."""
