@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 from deltalake import (
@@ -36,6 +37,8 @@ from fusion.schema import Record, TopicPartition
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
 _NO_TABLE = "none"
+_NO_END = 2**63 - 1
+_DAY_NS = 86_400 * 10**9
 _COLUMNS = {
     "topic": pl.String,
     "partition": pl.Int32,
@@ -120,19 +123,67 @@ class DeltaLake:
         return list(chain.from_iterable(partitions[name] for name in sorted(partitions)))
 
     def read_in_arrival_order(
-        self, topics: Sequence[str], *, version: str | None = None
+        self,
+        topics: Sequence[str],
+        *,
+        version: str | None = None,
+        start: Mapping[TopicPartition, int] | None = None,
+        stop: Mapping[TopicPartition, int] | None = None,
     ) -> Iterator[Record]:
         """Yield the stored records of ``topics`` as they came to the broker.
 
-        Records of one partition come in offset order. Holds one file of each partition in memory,
-        however much the lake holds.
+        Records of one partition come in offset order, from ``start`` on and below ``stop``. Holds
+        one file of each partition in memory, however much the lake holds.
 
         Raises:
             InputError: ``version`` does not name one of ``topics``, or is not in the lake.
         """
-        partitions = self._partition_readers(topics, version)
+        partitions = self._partition_readers(topics, version, start or {}, stop or {})
         readers = [partitions[name] for name in sorted(partitions)]
         return heapq.merge(*readers, key=lambda record: record.t_broker_ns)
+
+    def num_records(
+        self,
+        topics: Sequence[str],
+        *,
+        version: str | None = None,
+        start: Mapping[TopicPartition, int] | None = None,
+    ) -> int:
+        """Return about how many records of ``topics`` are stored from ``start`` on."""
+        num = 0
+        for name, table in self._partition_tables(topics, version):
+            first = (start or {}).get(name, 0)
+            files = _stored_files(table, name.partition).filter(pl.col("max.offset") >= first)
+            ahead = (first - pl.col("min.offset")).clip(lower_bound=0)
+            stored = (pl.col("num_records") - ahead).clip(lower_bound=0)
+            num += int(files.select(stored.sum()).item())
+        return num
+
+    def offsets_at(
+        self, topics: Sequence[str], t_event_ns: int, *, version: str | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return, per partition, the first offset whose event time is ``t_event_ns`` or later.
+
+        The event time is the envelope's. The offset after the last one where all are earlier.
+        """
+        found: dict[TopicPartition, int] = {}
+        for name, table in self._partition_tables(topics, version):
+            files = _stored_files(table, name.partition)
+            found[name] = int(files.select(pl.col("max.offset").max() + 1).item())
+            for path in files.filter(pl.col("max.t_event_ns") >= t_event_ns)["path"]:
+                later = (
+                    pl.scan_parquet(self._root / name.topic / path)
+                    .filter(pl.col("t_event_ns") >= t_event_ns)
+                    # A clock that is a day ahead of the broker tells nothing: poison.
+                    .filter(pl.col("t_event_ns") - pl.col("t_broker_ns") < _DAY_NS)
+                    .select(pl.col("offset").min())
+                    .collect()
+                    .item()
+                )
+                if later is not None:
+                    found[name] = int(later)
+                    break
+        return found
 
     def read_headers(self, topics: Sequence[str]) -> Iterator[Mapping[str, str]]:
         """Yield the headers of every stored record of ``topics``; no value is read."""
@@ -173,10 +224,24 @@ class DeltaLake:
         return len(new)
 
     def _partition_readers(
-        self, topics: Sequence[str], version: str | None
+        self,
+        topics: Sequence[str],
+        version: str | None,
+        start: Mapping[TopicPartition, int] = MappingProxyType({}),
+        stop: Mapping[TopicPartition, int] = MappingProxyType({}),
     ) -> dict[TopicPartition, Iterator[Record]]:
-        versions = _parse_version(self.version(topics) if version is None else version)
         readers: dict[TopicPartition, Iterator[Record]] = {}
+        for name, table in self._partition_tables(topics, version):
+            offsets = (start.get(name, 0), stop.get(name, _NO_END))
+            files = _files(table, name.partition, offsets)
+            paths = [self._root / name.topic / path for path in files]
+            readers[name] = _read_files(name, paths, offsets)
+        return readers
+
+    def _partition_tables(
+        self, topics: Sequence[str], version: str | None
+    ) -> Iterator[tuple[TopicPartition, DeltaTable]]:
+        versions = _parse_version(self.version(topics) if version is None else version)
         for topic in dict.fromkeys(topics):
             if topic not in versions:
                 raise InputError(
@@ -187,11 +252,7 @@ class DeltaLake:
                 continue
             table = self._open(topic, versions[topic])
             for partition in _partitions(table):
-                files = _files(table, partition)
-                readers[TopicPartition(topic, partition)] = _read_files(
-                    topic, partition, [self._root / topic / path for path in files]
-                )
-        return readers
+                yield TopicPartition(topic, partition), table
 
     def _topics(self) -> list[str]:
         if not self._root.is_dir():
@@ -294,23 +355,28 @@ def _partitions(table: DeltaTable) -> list[int]:
     return sorted({int(each["partition"]) for each in table.partitions()})
 
 
-def _files(table: DeltaTable, partition: int) -> list[str]:
-    """Return the data files of ``partition`` in offset order, relative to the table."""
+def _stored_files(table: DeltaTable, partition: int) -> pl.DataFrame:
+    """Return what the table says of the data files of ``partition``, in offset order."""
     actions = pl.DataFrame(table.get_add_actions(flatten=True))
-    return (
-        actions.filter(pl.col("partition.partition") == partition)
-        .sort("min.offset")["path"]
-        .to_list()
-    )
+    return actions.filter(pl.col("partition.partition") == partition).sort("min.offset")
 
 
-def _read_files(topic: str, partition: int, paths: Sequence[Path]) -> Iterator[Record]:
+def _files(table: DeltaTable, partition: int, offsets: tuple[int, int] = (0, _NO_END)) -> list[str]:
+    """Return the data files that hold ``offsets`` (from, below), relative to the table."""
+    holds = (pl.col("max.offset") >= offsets[0]) & (pl.col("min.offset") < offsets[1])
+    return _stored_files(table, partition).filter(holds)["path"].to_list()
+
+
+def _read_files(
+    name: TopicPartition, paths: Sequence[Path], offsets: tuple[int, int]
+) -> Iterator[Record]:
     for path in paths:
         columns = ["offset", "key", "value", "headers", "t_broker_ns"]
         frame = pl.read_parquet(path, columns=columns).sort("offset")
-        for offset, key, value, headers, t_broker_ns in frame.iter_rows():
+        wanted = (pl.col("offset") >= offsets[0]) & (pl.col("offset") < offsets[1])
+        for offset, key, value, headers, t_broker_ns in frame.filter(wanted).iter_rows():
             said: Mapping[str, str] = json.loads(headers)
-            yield Record(topic, partition, offset, key, value, said, t_broker_ns)
+            yield Record(*name, offset, key, value, said, t_broker_ns)
 
 
 def _parse_version(version: str) -> dict[str, int | None]:
