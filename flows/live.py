@@ -25,6 +25,7 @@ from fusion.stream.checkpoint import (
     ShardCheckpoint,
     checkpoint_of,
     newest_by_key,
+    scorer_of,
     shard_key,
 )
 from fusion.stream.intake import Intake
@@ -198,7 +199,7 @@ def _open_chain(
     )
     checkpoint = checkpoint_of(plant, newest)
     if checkpoint is not None:
-        chain.resume(checkpoint)
+        chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
     return chain
 
 

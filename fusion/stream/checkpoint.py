@@ -1,6 +1,6 @@
 """What a restarted live process needs to go on as if nothing had happened.
 
-JSON records on the compacted topic ``checkpoints``, one per plant and one per partition number,
+JSON records on the compacted topic ``checkpoints``, one per partition number, two per plant,
 published in the same transaction as the scores and alarms that they account for and as the
 committed offsets. The raw records of the open window are not in them: they are read again from the
 committed offsets.
@@ -34,12 +34,27 @@ class Checkpoint(BaseModel):
     accounts: dict[str, dict[str, int]]
     """What became of every record of this plant that was read, by partition: for people to see."""
     intake: dict[str, Any]
-    scorer: dict[str, Any]
     alarms: dict[str, Any]
 
     def message(self, plant: Plant) -> Message:
         """Return the message that keeps it (compacted: the newest one counts)."""
         topic, key = plant.topic("checkpoints"), str(plant.address)
+        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+
+
+class ScorerCheckpoint(BaseModel):
+    """The running averages of one plant's score: large, and only new after a scored tick."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_version: str
+    tick: int
+    """The tick that was scored last."""
+    scorer: dict[str, Any]
+
+    def message(self, plant: Plant) -> Message:
+        """Return the message that keeps it, under a key that no address can have."""
+        topic, key = plant.topic("checkpoints"), scorer_key(plant)
         return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
 
 
@@ -89,6 +104,11 @@ def shard_key(number: int) -> str:
     return f"partition:{number}"
 
 
+def scorer_key(plant: Plant) -> str:
+    """Return the key of the checkpoint of a plant's score."""
+    return f"scorer:{plant.address}"
+
+
 def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
     """Return the last value of every key among the ``records`` of a compacted topic."""
     return {record.key: record.value for record in records}
@@ -105,3 +125,21 @@ def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | Non
         return None
     checkpoint = Checkpoint.model_validate_json(value)
     return checkpoint if checkpoint.plant_fingerprint == plant.fingerprint() else None
+
+
+def scorer_of(
+    plant: Plant, checkpoint: Checkpoint, newest: Mapping[str, bytes]
+) -> ScorerCheckpoint | None:
+    """Return the state of the score at ``checkpoint``; None before the first scored tick.
+
+    None for another model version too: its averages mean something else.
+    """
+    value = newest.get(scorer_key(plant))
+    if value is None:
+        return None
+    found = ScorerCheckpoint.model_validate_json(value)
+    fits = (found.model_version, found.tick) == (
+        checkpoint.model_version,
+        checkpoint.delivered_tick,
+    )
+    return found if fits else None

@@ -14,7 +14,13 @@ from fusion.alignment import Counts
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
 from fusion.schema import Message, Record, TelemetryBatch, TopicPartition
 from fusion.stream.chain import Chain
-from fusion.stream.checkpoint import ShardCheckpoint, checkpoint_of, newest_by_key, shard_key
+from fusion.stream.checkpoint import (
+    ShardCheckpoint,
+    checkpoint_of,
+    newest_by_key,
+    scorer_of,
+    shard_key,
+)
 from fusion.stream.intake import Intake
 from fusion.stream.shard import Shard
 
@@ -80,7 +86,7 @@ def open_chain(plant: Plant, newest: Mapping[str, bytes]) -> Chain:
     )
     saved = checkpoint_of(plant, newest)
     if saved is not None:
-        chain.resume(saved)
+        chain.resume(saved, scorer_of(plant, saved, newest))
     return chain
 
 
