@@ -22,11 +22,10 @@ from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     Checkpoint,
-    ShardCheckpoint,
     checkpoint_of,
     newest_by_key,
     scorer_of,
-    shard_key,
+    shard_checkpoint_of,
 )
 from fusion.stream.intake import Intake
 from fusion.stream.live import Live
@@ -134,8 +133,7 @@ class _Opener:
             model = self.models.get(address)
             return None if model is None else _open_chain(model, self.gate, live, number, newest)
 
-        saved = newest.get(shard_key(number))
-        checkpoint = None if saved is None else ShardCheckpoint.model_validate_json(saved)
+        checkpoint = shard_checkpoint_of(number, newest)
         shard = Shard(number, self.plant, publisher, open_chain=open_chain, checkpoint=checkpoint)
         for address, model in self.models.items():
             before = checkpoint_of(model.plant, newest)

@@ -9,9 +9,9 @@ committed offsets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fusion.alignment import Counts
 from fusion.alignment.ledger import from_key, to_key
@@ -19,6 +19,7 @@ from fusion.plant import Plant
 from fusion.schema import Message, Record, TopicPartition
 
 _HEADERS = {"content-type": "application/json"}
+_Kept = TypeVar("_Kept", bound=BaseModel)
 
 
 class Checkpoint(BaseModel):
@@ -117,14 +118,19 @@ def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
 def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | None:
     """Return the last checkpoint of ``plant``, None without one.
 
-    A checkpoint of a plant description that has changed since is not used: the live process then
-    starts at the committed offsets with fresh statistics.
+    A checkpoint of a plant description that has changed since, or of another release of this
+    program, is not used: the live process then starts at the committed offsets with fresh
+    statistics. A plant that is watched anew is better than one that is not.
     """
-    value = newest.get(str(plant.address))
-    if value is None:
+    checkpoint = _readable(Checkpoint, newest.get(str(plant.address)))
+    if checkpoint is None or checkpoint.plant_fingerprint != plant.fingerprint():
         return None
-    checkpoint = Checkpoint.model_validate_json(value)
-    return checkpoint if checkpoint.plant_fingerprint == plant.fingerprint() else None
+    return checkpoint
+
+
+def shard_checkpoint_of(number: int, newest: Mapping[str, bytes]) -> ShardCheckpoint | None:
+    """Return the last checkpoint of a partition number, None without one of this release."""
+    return _readable(ShardCheckpoint, newest.get(shard_key(number)))
 
 
 def scorer_of(
@@ -134,12 +140,15 @@ def scorer_of(
 
     None for another model version too: its averages mean something else.
     """
-    value = newest.get(scorer_key(plant))
+    found = _readable(ScorerCheckpoint, newest.get(scorer_key(plant)))
+    wanted = (checkpoint.model_version, checkpoint.delivered_tick)
+    return found if found is not None and (found.model_version, found.tick) == wanted else None
+
+
+def _readable(kind: type[_Kept], value: bytes | None) -> _Kept | None:
     if value is None:
         return None
-    found = ScorerCheckpoint.model_validate_json(value)
-    fits = (found.model_version, found.tick) == (
-        checkpoint.model_version,
-        checkpoint.delivered_tick,
-    )
-    return found if fits else None
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError:
+        return None

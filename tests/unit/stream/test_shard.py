@@ -15,11 +15,10 @@ from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
 from fusion.schema import Message, Record, TelemetryBatch, TopicPartition
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
-    ShardCheckpoint,
     checkpoint_of,
     newest_by_key,
     scorer_of,
-    shard_key,
+    shard_checkpoint_of,
 )
 from fusion.stream.intake import Intake
 from fusion.stream.shard import Shard
@@ -97,8 +96,7 @@ def open_shard(kept: Kept) -> Shard:
     def chain_of(address: str) -> Chain | None:
         return open_chain(plants[address], newest) if address in plants else None
 
-    saved = newest.get(shard_key(PART.partition))
-    checkpoint = None if saved is None else ShardCheckpoint.model_validate_json(saved)
+    checkpoint = shard_checkpoint_of(PART.partition, newest)
     shard = Shard(PART.partition, ONE, kept, open_chain=chain_of, checkpoint=checkpoint)
     for address, plant in plants.items():
         if checkpoint_of(plant, newest) is not None:
@@ -207,3 +205,9 @@ def test_a_checkpoint_of_each_plant_and_of_the_number_are_in_the_same_transactio
     run(open_shard(kept), feed.records)
     keys = [message.key for message in kept.of("checkpoints")]
     assert keys == [str(ONE.address), str(OTHER.address), "partition:3"]
+
+
+def test_a_checkpoint_of_another_release_is_no_checkpoint() -> None:
+    other = b'{"what_is_this": 1}'
+    assert checkpoint_of(ONE, {str(ONE.address): other}) is None
+    assert shard_checkpoint_of(3, {"partition:3": other}) is None
