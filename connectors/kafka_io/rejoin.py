@@ -1,9 +1,13 @@
-"""Mend of kafka-python 3.0.12: a join that finishes between two polls must count.
+"""Mends of kafka-python 3.0.12: a join that was begun must come to its end, whenever that is.
 
-A poll that returns before the group has answered leaves the join under way, for the next poll to
-find. But the next poll takes one that has finished meanwhile for one that has not begun, and joins
-again, which sends every other member back to the start. Members that work between their polls
-(that is what members do) can go on like this for ever: the group never comes to rest.
+A poll that returns before the group has answered leaves the join under way for the next poll.
+
+- The next poll takes a join that has finished meanwhile for one that has not begun, and joins again,
+  which sends every other member back to the start. Members that work between their polls (that is
+  what members do) can go on like this for ever: the group never comes to rest.
+- A join that a change of the topics' metadata has caused is forgotten when the metadata change back
+  before it has ended. The member then believes that it has its partitions and sends no heartbeats:
+  others get them, and it never hears of it.
 """
 
 from __future__ import annotations
@@ -11,8 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 
-def keep_finished_joins(consumer: Any) -> None:
-    """Let ``consumer`` use the answer to a join that came while it was not polling.
+def end_every_join(consumer: Any) -> None:
+    """Let ``consumer`` follow each join to its end and use the answer, also one that came late.
 
     Everything here runs on the client's own event loop, so nothing comes in between.
     ``tests/integration/test_kafka_groups.py`` shows whether it is still needed.
@@ -25,6 +29,8 @@ def keep_finished_joins(consumer: Any) -> None:
     async def join_unless_answered() -> bytes:
         if answers and answers[0][0] == coordinator._generation:  # noqa: SLF001
             return answers[0][1]
+        # Until the answer is used, whatever the metadata say meanwhile.
+        coordinator.request_rejoin()
         assignment: bytes = await join()
         answers[:] = [(coordinator._generation, assignment)]  # noqa: SLF001
         return assignment

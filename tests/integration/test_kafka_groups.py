@@ -92,6 +92,18 @@ def test_members_that_are_busy_between_polls_come_to_rest(join: Open) -> None:
     poll_until(members, have_worked_and_share, timeout_s=0)
 
 
+def test_metadata_that_change_and_change_back_leave_no_member_behind(join: Open) -> None:
+    first = join()
+    poll_until([first], lambda: share_everything([first]))
+    coordinator = first._consumer._coordinator
+    seen = coordinator._metadata_snapshot
+    coordinator._metadata_snapshot = {}
+    first.poll(timeout_s=0)
+    coordinator._metadata_snapshot = seen
+    second = join()
+    poll_until([first, second], lambda: share_everything([first, second]))
+
+
 def test_a_newcomer_takes_its_share_and_the_rest_stays(join: Open) -> None:
     first = join()
     poll_until([first], lambda: len(numbers(first)) == NUM_PARTITIONS)
