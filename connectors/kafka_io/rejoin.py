@@ -2,7 +2,7 @@
 
 A poll that returns before the group has answered leaves the join under way for the next poll.
 
-- The next poll takes a join that has finished meanwhile for one that has not begun, and joins again,
+- The next poll takes a join that has finished meanwhile for one that has not begun and joins again,
   which sends every other member back to the start. Members that work between their polls (that is
   what members do) can go on like this for ever: the group never comes to rest.
 - A join that a change of the topics' metadata has caused is forgotten when the metadata change back
