@@ -2,7 +2,7 @@
 
 Delta's own OPTIMIZE is not used: with deltalake 1.6 two that run at once both commit and double
 every record, and it joins files that are neighbours in the log, not by offset (ADR 12). Here each
-commit moves the transaction ``upkeep``, so that of two at once Delta refuses one, and files are
+commit moves one and the same transaction, so that of two at once Delta refuses one, and files are
 joined with their neighbours by offset.
 """
 
@@ -34,7 +34,6 @@ from connectors.delta_lake.tables import (
 )
 from fusion.errors import LakeUnavailableError
 
-_UPKEEP = "upkeep"
 WHAT_KEY = "fusionOperation"
 """Of the commit's information: what was done, in words."""
 MIN_RUN_FILES = 4
@@ -112,8 +111,8 @@ def exchange(
             commit_properties=CommitProperties(
                 custom_metadata={WHAT_KEY: what},
                 app_transactions=[
-                    Transaction(_UPKEEP, (table.transaction_version(_UPKEEP) or 0) + 1),
-                    # A partition of which no file is left must still be found.
+                    # Moved by every exchange, so that Delta refuses the second of two at once;
+                    # and says later which partitions there were, when one has no file left.
                     Transaction(NUM_PARTITIONS, max(last_stored(table, topic), default=-1) + 1),
                 ],
             ),
