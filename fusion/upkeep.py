@@ -183,6 +183,10 @@ def parse_lake_version(version: str) -> Mapping[str, int | None]:
                 f"a lake version must look like 'rig.audio@3,rig.video@none', got {version!r}; "
                 "copy it from the model's manifest"
             )
+        if topic in versions:
+            raise InputError(
+                f"a lake version must name each topic once, got {version!r}; say two versions apart"
+            )
         versions[topic] = None if number == _NO_TABLE else int(number)
     return versions
 
