@@ -40,7 +40,8 @@ def show(topics: Topics = None) -> None:
     if not holdings:
         CONSOLE.print(f"the lake {settings.lake_uri} holds nothing yet; `fusion ingest` fills it")
         return
-    CONSOLE.print(_partition_table(holdings) if topics else _topic_table(holdings))
+    for table in map(_partition_table, holdings) if topics else [_topic_table(holdings)]:
+        CONSOLE.print(table)
     for topic in topics or ():
         streams = ", ".join(
             f"{shown(name) or 'without a stream'} {count}"
@@ -208,13 +209,11 @@ def _chosen(lake: LakeUpkeep, topics: Sequence[str] | None) -> list[str]:
 
 
 def _topic_table(holdings: Iterable[TopicHolding]) -> Table:
-    table = _table("topic", "version", "partitions", "records", "MB", "files", "missing offsets")
+    table = _table("topic", "records", "MB", "files", "missing")
     for each in holdings:
         parts = each.partitions
         table.add_row(
             each.topic,
-            str(each.version),
-            str(len(parts)),
             str(sum(part.num_records for part in parts)),
             f"{sum(part.num_bytes for part in parts) / 1e6:.1f}",
             str(sum(part.num_files for part in parts)),
@@ -225,28 +224,30 @@ def _topic_table(holdings: Iterable[TopicHolding]) -> Table:
     return table
 
 
-def _partition_table(holdings: Iterable[TopicHolding]) -> Table:
-    table = _table("partition", "records", "MB", "files", "offsets", "missing", "next offset")
-    for each in holdings:
-        for part in each.partitions:
-            table.add_row(
-                f"{each.topic}/{part.partition}",
-                str(part.num_records),
-                f"{part.num_bytes / 1e6:.1f}",
-                str(part.num_files),
-                "" if part.first_offset is None else f"{part.first_offset} to {part.last_offset}",
-                str(part.num_missing),
-                str(part.next_offset),
-                _time(part.t_first_ns),
-                _time(part.t_last_ns),
-            )
+def _partition_table(holding: TopicHolding) -> Table:
+    table = _table("part", "records", "MB", "files", "offsets", "missing", "next")
+    table.title = holding.topic
+    for part in holding.partitions:
+        table.add_row(
+            str(part.partition),
+            str(part.num_records),
+            f"{part.num_bytes / 1e6:.1f}",
+            str(part.num_files),
+            "" if part.first_offset is None else f"{part.first_offset} to {part.last_offset}",
+            str(part.num_missing),
+            str(part.next_offset),
+            _time(part.t_first_ns),
+            _time(part.t_last_ns),
+        )
     return table
 
 
 def _table(*headings: str) -> Table:
     table = Table()
-    for number, heading in enumerate((*headings, "oldest (UTC)", "newest (UTC)")):
+    for number, heading in enumerate(headings):
         table.add_column(heading, overflow="fold", justify="right" if number else "left")
+    for heading in ("oldest (UTC)", "newest (UTC)"):
+        table.add_column(heading, overflow="fold", min_width=len("2026-11-25"))
     return table
 
 
