@@ -225,7 +225,7 @@ def _topic_table(holdings: Iterable[TopicHolding]) -> Table:
 
 
 def _partition_table(holding: TopicHolding) -> Table:
-    table = _table("part", "records", "MB", "files", "offsets", "missing", "next")
+    table = _table("part", "records", "MB", "files", "offsets", "missing")
     table.title = holding.topic
     for part in holding.partitions:
         table.add_row(
@@ -233,9 +233,10 @@ def _partition_table(holding: TopicHolding) -> Table:
             str(part.num_records),
             f"{part.num_bytes / 1e6:.1f}",
             str(part.num_files),
-            "" if part.first_offset is None else f"{part.first_offset} to {part.last_offset}",
+            f"none, {part.next_offset} is next"
+            if part.first_offset is None
+            else f"{part.first_offset} to {part.last_offset}",
             str(part.num_missing),
-            str(part.next_offset),
             _time(part.t_first_ns),
             _time(part.t_last_ns),
         )

@@ -30,9 +30,7 @@ def show() -> None:
     settings = Settings.load()
     names = spool_names(settings)
     if not names:
-        CONSOLE.print(
-            f"no sender has ever had to wait; spools would lie in {settings.spool_folder}"
-        )
+        CONSOLE.print(f"no sender ever had to wait; spools would lie in {settings.spool_folder}")
         return
     table = Table("sender", "records", "MB", "oldest (UTC)")
     for name in names:
