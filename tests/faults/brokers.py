@@ -169,10 +169,12 @@ class FullDiskBroker(Broker):
 
     def wait_until_halted(self) -> bool:
         """Return whether it has given up in time, as Kafka does without a disk to write on."""
-        pid = int((self.data / "kafka.pid").read_text())
+        pid_file = self.data / "kafka.pid"
+        pid = int(pid_file.read_text())
         until_s = time.monotonic() + HALT_PATIENCE_S
         while time.monotonic() < until_s:
             if not _is_alive(pid):
+                pid_file.unlink()  # (it may be a zombie still, which the script takes for alive)
                 return True
             time.sleep(0.05)
         return False

@@ -34,6 +34,7 @@ assert torch.get_num_threads() >= 1, "imported here, so that forked members need
 PLACES = ("poll", "decode", "score", "produce", "commit", "committed")
 """Where a member kills itself: after each of these, ``commit`` being *before* the commit."""
 DONE, FENCED, AWAY = 0, 3, 4
+ASK_EVERY_S = 0.4
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,23 @@ def _watch(watched: Sequence[Watched], orders: Orders, should_stop: Callable[[],
         live = stack.enter_context(open_live(watched, orders.settings))
         path = orders.steps or Path(os.devnull)
         steps = stack.enter_context(path.open("a", encoding="utf-8"))
-        for step in run_live(live, should_stop=should_stop, may_end=lambda: True):
+        for step in run_live(live, should_stop=should_stop, may_end=_EveryNowAndThen()):
             steps.write(f"{time.monotonic():.3f} {step.num_records} {len(step.scores)}\n")
             steps.flush()
+
+
+class _EveryNowAndThen:
+    """Whether it is time to ask the broker again whether everything is read; it costs a while."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def __call__(self) -> bool:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + ASK_EVERY_S
+        return True
 
 
 def _watch_patiently(
