@@ -10,7 +10,6 @@ lets it recover and finish, and judges everything that it left on the broker.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -34,7 +33,7 @@ from tests.faults.brokers import Broker, Cluster, FullDiskBroker
 from tests.faults.harms import KINDS, UNHARMED, Kind
 from tests.faults.model import quick_model
 from tests.faults.run import CONTEXT, Members, Place, Report, Run, StoppedError, poison_table
-from tests.faults.verdict import Left, judge, what_is_left
+from tests.faults.verdict import COMMAND_TOPIC, Left, judge, what_is_left
 from tests.faults.workload import make_workload, plant_files, publish
 
 NUM_WORKLOADS = 4
@@ -58,11 +57,8 @@ class Job:
     @property
     def wants(self) -> frozenset[str]:
         """What no other run may use meanwhile."""
-        return frozenset(
-            name
-            for name in (self.kind.ground, self.kind.store)
-            if name not in {None, "shared", "folder"}
-        )
+        wanted = {self.kind.ground, self.kind.store or "folder"}
+        return frozenset(wanted - {"shared", "folder"})
 
 
 class Campaign:
@@ -162,8 +158,10 @@ class Campaign:
 
 
 def _judge(left: Left, expected: Left, report: Report, kind: Kind) -> None:
-    report.num_records = sum(left.num_on_broker.values())
-    report.outcomes = {name: getattr(left.total, name) for name in left.total.__dataclass_fields__}
+    report.num_commands = left.num_on_broker[COMMAND_TOPIC]
+    report.num_records = sum(left.num_on_broker.values()) - report.num_commands
+    total = left.total
+    report.outcomes = {name: getattr(total, name) for name in total.__dataclass_fields__}
     report.reasons = dict(left.reasons)
     refused = [poison for where, poison in left.poisons.items() if where in left.dead_letters]
     report.poisons = poison_table(Counter(left.poisons.values()), Counter(refused))
@@ -222,6 +220,7 @@ def main(arguments: Sequence[str]) -> int:
     reports: list[Report] = []
     began_s = time.monotonic()
     options.logs.mkdir(parents=True, exist_ok=True)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fusion-faults-")))
         jobs = plan(kinds, options.scale)
@@ -233,8 +232,7 @@ def main(arguments: Sequence[str]) -> int:
             line = page.line(report, len(reports), num_jobs + NUM_WORKLOADS)
             sys.stdout.write(f"{passed_min:5.1f} min {line}\n")
             sys.stdout.flush()
-            if options.json is not None:
-                options.json.write_text(json.dumps([vars(done) for done in reports], indent=1))
+            page.save(reports, options.json, duration_s=time.monotonic() - began_s)
             if report.faults:
                 name = f"{report.kind}-{report.seed}"
                 for path in folder.glob(f"{name}.*"):
@@ -246,7 +244,7 @@ def main(arguments: Sequence[str]) -> int:
         run_all(campaign, jobs, num_workers=options.workers, on_done=on_done)
     wrong = [report for report in reports if report.faults]
     if options.page is not None:
-        page.write(reports, options.page, duration_s=time.monotonic() - began_s)
+        page.write(options.json, options.page)
     sys.stdout.write(f"{len(reports)} runs, {len(wrong)} with faults\n")
     return 1 if wrong else 0
 
@@ -258,7 +256,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="*", help=f"of {[kind.name for kind in KINDS]}")
     parser.add_argument("--model", type=Path, help="a model of the rig, instead of training one")
     parser.add_argument("--page", type=Path, help="write the report here")
-    parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument(
+        "--json", type=Path, default=Path("out/faults.json"), help="write every run here"
+    )
     parser.add_argument("--logs", type=Path, default=Path("out/faults"), help="logs of bad runs")
     return parser.parse_args(arguments)
 

@@ -189,23 +189,84 @@ def _finish(run: Run, process: BaseProcess) -> None:
 
 
 def _killed() -> list[Kind]:
-    names = {"commit": "killed before the commit", "committed": "killed after the commit"}
+    places = {
+        "poll": ("killed after poll", "records are read, nothing is done with them"),
+        "decode": ("killed after decode", "decoded and aligned, not scored"),
+        "score": ("killed after score", "scored, nothing said"),
+        "produce": ("killed after produce", "scores and alarms sent, their transaction open"),
+        "commit": ("killed before the commit", "offsets are in the open transaction too"),
+        "committed": ("killed after the commit", "all is said, and this process never knows"),
+    }
+    assert set(places) == set(PLACES)
     return [
-        Kind(names.get(place, f"killed after {place}"), killed_at(place), 20) for place in PLACES
+        Kind(name, killed_at(place), 17, about=about) for place, (name, about) in places.items()
     ]
 
 
-UNHARMED = Kind("unharmed", unharmed, 0)
+UNHARMED = Kind("unharmed", unharmed, 0, about="what the others are held against")
 KINDS = [
     *_killed(),
-    Kind("killed at any time", killed_at_any_time, 20),
-    Kind("rebalance storm", rebalance_storm, 16),
-    Kind("every kind of poison", poisoned, 8),
-    Kind("store of large records away", store_away((0.5, 8.0)), 8, store="s3"),
-    Kind("folder of large records away", store_away((0.5, 8.0)), 8, store="folder"),
-    Kind("store away for too long", store_away((36.0, 40.0)), 3, store="s3", may_miss_claims=True),
-    Kind("broker killed", broker_killed, 20, "fragile"),
-    Kind("broker and process killed", broker_and_process_killed, 10, "fragile"),
-    Kind("broker's disk full", disk_full, 12, "small disk"),
-    Kind("one of three brokers down", node_down, 16, "cluster"),
+    Kind(
+        "killed at any time",
+        killed_at_any_time,
+        16,
+        about="from outside, at any moment of its life, its start included",
+    ),
+    Kind(
+        "rebalance storm",
+        rebalance_storm,
+        14,
+        about="up to four processes come and go for 8 to 14 s, half of them killed",
+    ),
+    Kind("every kind of poison", poisoned, 6, about="nothing else, in other portions"),
+    Kind(
+        "store of large records away",
+        store_away((0.5, 8.0)),
+        6,
+        store="s3",
+        about="a server that speaks S3 is stopped for up to 8 s",
+    ),
+    Kind(
+        "folder of large records away",
+        store_away((0.5, 8.0)),
+        8,
+        store="folder",
+        about="it has another name for up to 8 s, as if it were not mounted",
+    ),
+    Kind(
+        "store away for too long",
+        store_away((36.0, 40.0)),
+        2,
+        store="s3",
+        may_miss_claims=True,
+        about="longer than the patience of 30 s",
+    ),
+    Kind(
+        "broker killed",
+        broker_killed,
+        18,
+        "fragile",
+        about="once or twice, and started again up to 3 s later",
+    ),
+    Kind(
+        "broker and process killed",
+        broker_and_process_killed,
+        10,
+        "fragile",
+        about="both at once",
+    ),
+    Kind(
+        "broker's disk full",
+        disk_full,
+        10,
+        "small disk",
+        about="to the last byte; Kafka halts, gets room, is started again",
+    ),
+    Kind(
+        "one of three brokers down",
+        node_down,
+        14,
+        "cluster",
+        about="replication 3, a write is on 2; back after 1, 5 or 60 s, or when all is read",
+    ),
 ]

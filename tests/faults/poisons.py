@@ -21,7 +21,6 @@ from PIL import Image
 from fusion.errors import DeadLetterReason as Reason
 from fusion.ports import ObjectStore
 from fusion.schema import (
-    CLAIM_HEADER,
     MAX_CLAIMED_BYTES,
     MAX_RECORD_BYTES,
     AudioChunk,
@@ -243,7 +242,7 @@ def _claim(
     keeps_value: bool = False,
     **changes: Callable[[str], str | None],
 ) -> Claimed:
-    """Return what claims a message wrongly: another object, or other headers (``-`` for ``_``)."""
+    """Return what claims a message wrongly: another object, or other headers."""
 
     def spoil(message: Message, objects: ObjectStore, prefix: str, now_ns: int) -> Message:
         # Claims are named by their content: an object of another message must not be replaced.
@@ -282,7 +281,7 @@ CLAIMS: dict[str, tuple[Claimed, Reason]] = {
         Reason.HEADERS,
     ),
     "claimed: a way out of the store": (
-        _claim(**{CLAIM_HEADER: lambda key: f"../../{key}"}),
+        _claim(ce_dataref=lambda key: f"../../{key}"),
         Reason.HEADERS,
     ),
     "claimed: no length": (_claim(length=lambda _length: None), Reason.HEADERS),

@@ -54,6 +54,8 @@ class Report:
     """Times that a service was away: broker, node, disk, store."""
     duration_s: float = 0.0
     num_records: int = 0
+    num_commands: int = 0
+    """Operators' commands that cannot be obeyed; every one must be dead-lettered."""
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     reasons: dict[str, int] = field(default_factory=dict[str, int])
     poisons: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
@@ -121,7 +123,8 @@ class Run:
     def start(self, **changes: Any) -> BaseProcess:
         """Start a live process."""
         self.report.num_starts += 1
-        return self._members.start(Orders(**({"settings": self.settings} | self._orders | changes)))
+        orders: dict[str, Any] = {"settings": self.settings, **self._orders, **changes}
+        return self._members.start(Orders(**orders))
 
     def finish(self, process: BaseProcess) -> int:
         """Wait for a live process, and return its exit status."""
