@@ -55,8 +55,14 @@ class Source(Protocol):
         """Return the offset of the next record that ``poll`` would give, per partition."""
         ...
 
-    def committed(self) -> dict[TopicPartition, int]:
-        """Return the committed offset of this group, per partition; absent where none is."""
+    def committed(
+        self, partitions: Collection[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return the committed offset of this group, per partition; absent where none is.
+
+        Of ``partitions``, or of all that are assigned. It waits for a transaction that is about to
+        commit one of them: ask only for those whose former writers are shut out.
+        """
         ...
 
     def end_offsets(self) -> dict[TopicPartition, int]:

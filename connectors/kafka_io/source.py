@@ -102,12 +102,13 @@ class KafkaSource:
                 part: self._consumer.position(KafkaPartition(*part)) for part in self.assigned()
             }
 
-    def committed(self) -> dict[TopicPartition, int]:
-        """Return what the group has committed of the assigned partitions."""
+    def committed(
+        self, partitions: Collection[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return what the group has committed of ``partitions``, or of the assigned ones."""
+        wanted = self.assigned() if partitions is None else partitions
         with unavailable(self._settings):
-            found = {
-                part: self._consumer.committed(KafkaPartition(*part)) for part in self.assigned()
-            }
+            found = {part: self._consumer.committed(KafkaPartition(*part)) for part in wanted}
         return {part: offset for part, offset in found.items() if offset is not None}
 
     def end_offsets(self) -> dict[TopicPartition, int]:
