@@ -211,7 +211,7 @@ def run_all(
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; exit status 1 when anything was lost, doubled or said differently."""
     options = _options(arguments)
-    CONTEXT.set_forkserver_preload(["tests.faults.member"])
+    CONTEXT.set_forkserver_preload(["tests.faults.member", "tests.faults.campaign"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     kinds = [kind for kind in KINDS if not options.kinds or kind.name in options.kinds]
     if os.geteuid() and any(kind.ground == "small disk" for kind in kinds):
@@ -264,4 +264,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("stopped; no broker, no process and no disk is left behind")
