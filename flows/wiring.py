@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
-from connectors.delta_lake import DeltaLake
+from connectors.delta_lake import DeltaLake, DeltaUpkeep
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
     KafkaPublisher,
@@ -29,6 +29,7 @@ from fusion.ports import Clock, Inference, Lake, ObjectStore, Publisher, Source
 from fusion.schema import MAX_CLAIMED_BYTES
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
+from fusion.upkeep import LakeUpkeep
 
 
 def open_clock() -> Clock:
@@ -186,6 +187,11 @@ def open_stored_resolver(settings: Settings, plant: Plant) -> ClaimResolver:
 def open_lake(settings: Settings) -> Lake:
     """Return the lake of raw records."""
     return DeltaLake(settings.lake_uri)
+
+
+def open_lake_upkeep(settings: Settings) -> LakeUpkeep:
+    """Return what looks after the lake."""
+    return DeltaUpkeep(settings.lake_uri)
 
 
 def open_inference(model_dir: Path) -> Inference:

@@ -132,7 +132,7 @@ class Lake(Protocol):
         ...
 
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """Return, per partition, the first offset that is not stored yet."""
+        """Return, per partition, the first offset that was never stored."""
         ...
 
     def read(self, topics: Sequence[str], *, version: str | None = None) -> list[Record]:
@@ -149,12 +149,17 @@ class Lake(Protocol):
         """
         ...
 
-    def read_headers(self, topics: Sequence[str]) -> Iterator[Mapping[str, str]]:
-        """Yield the headers of every stored record of ``topics``; no value is read."""
+    def read_headers(
+        self, topics: Sequence[str], *, also: Collection[str] = ()
+    ) -> Iterator[Mapping[str, str]]:
+        """Yield the headers of every stored record of ``topics``; no value is read.
+
+        Those of the versions ``also`` come with them, as far as they can still be read.
+        """
         ...
 
-    def version(self, topics: Sequence[str]) -> str:
-        """Return a name for exactly what the lake holds of ``topics`` now."""
+    def version(self, topics: Sequence[str], *, at_ns: int | None = None) -> str:
+        """Return a name for exactly what the lake holds of ``topics`` now, or held at a time."""
         ...
 
 

@@ -16,6 +16,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.assignor import CoPartitionedAssignor
 from connectors.kafka_io.connection import KafkaSettings, unavailable
+from connectors.kafka_io.rejoin import end_every_join
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Record, TopicPartition
@@ -128,6 +129,7 @@ class KafkaSource:
         partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
         if is_member:
             _require_equal_counts(partitions)
+            end_every_join(self._consumer)
             self._consumer.subscribe(topics=list(topics), listener=self._assignment)
             return
         everything = [KafkaPartition(t, n) for t, numbers in partitions.items() for n in numbers]

@@ -45,6 +45,7 @@ def test_the_rig_has_these_topics() -> None:
         "rig.scores": (1, False, 2_160),
         "rig.alarm-events": (1, False, 720),
         "rig.dead-letters": (1, False, 720),
+        "rig.dead-letter-replays": (1, True, 0),
         "rig.stream-health": (1, False, 168),
         "rig.alarms": (1, True, 0),
         "rig.checkpoints": (1, True, 0),
