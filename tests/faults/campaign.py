@@ -1,6 +1,6 @@
 """The fault campaign: many runs, each harmed in its own way, each held against an unharmed one.
 
-    make faults            (python -m tests.faults.campaign --page docs/reliability.md)
+    make faults            (python -m tests.faults --page docs/reliability.md)
 
 Every run publishes the same kind of workload (ordinary, late, repeated and poisoned records of
 several plants) to a real Apache Kafka, lets the product's own live process watch it, does it harm,
@@ -211,7 +211,7 @@ def run_all(
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; exit status 1 when anything was lost, doubled or said differently."""
     options = _options(arguments)
-    CONTEXT.set_forkserver_preload(["tests.faults.member", "tests.faults.campaign"])
+    CONTEXT.set_forkserver_preload(["tests.faults.member"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     kinds = [kind for kind in KINDS if not options.kinds or kind.name in options.kinds]
     if os.geteuid() and any(kind.ground == "small disk" for kind in kinds):
@@ -261,10 +261,3 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--logs", type=Path, default=Path("out/faults"), help="logs of bad runs")
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit("stopped; no broker, no process and no disk is left behind")

@@ -89,6 +89,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Store:
+    (tmp_path / "objects").mkdir()
     return Store(tmp_path / "objects", clock)
 
 
