@@ -58,7 +58,7 @@ FAULTS_OPTIONS ?= --page docs/reliability.md
 
 faults: setup  ## Harm 200 runs on real Kafka, write docs/reliability.md (about an hour; FAULTS_OPTIONS="--scale 0.1")
 	deploy/prepare-tests.sh
-	$(BIN)/python -m tests.faults.campaign $(FAULTS_OPTIONS)
+	$(BIN)/python -m tests.faults $(FAULTS_OPTIONS)
 
 $(PEERS_STAMP): benchmarks/peers.lock | $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)

@@ -113,7 +113,7 @@ class Chain:
                 tick=self.delivered_tick,
                 scorer=self.scorer.snapshot(),
             )
-            messages.append(scorer.message(self.plant))
+            messages.append(scorer.message(self.plant, self.partition))
             self._saved_tick = self.delivered_tick
         return messages
 

@@ -1,9 +1,9 @@
 """What a restarted live process needs to go on as if nothing had happened.
 
 JSON records on the compacted topic ``checkpoints``, one per partition number, two per plant,
-published in the same transaction as the scores and alarms that they account for and as the
-committed offsets. The raw records of the open window are not in them: they are read again from the
-committed offsets.
+each in the partition of its number, published in the same transaction as the scores and alarms that
+they account for and as the committed offsets. The raw records of the open window are not in them:
+they are read again from the committed offsets.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ class Checkpoint(BaseModel):
 
     def message(self, plant: Plant) -> Message:
         """Return the message that keeps it (compacted: the newest one counts)."""
-        topic, key = plant.topic("checkpoints"), str(plant.address)
-        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+        return _message(plant, str(plant.address), self, self.partition)
 
 
 class ScorerCheckpoint(BaseModel):
@@ -53,10 +52,9 @@ class ScorerCheckpoint(BaseModel):
     """The tick that was scored last."""
     scorer: dict[str, Any]
 
-    def message(self, plant: Plant) -> Message:
+    def message(self, plant: Plant, number: int) -> Message:
         """Return the message that keeps it, under a key that no address can have."""
-        topic, key = plant.topic("checkpoints"), scorer_key(plant)
-        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+        return _message(plant, scorer_key(plant), self, number)
 
 
 class ShardCheckpoint(BaseModel):
@@ -91,8 +89,13 @@ class ShardCheckpoint(BaseModel):
 
     def message(self, plant: Plant, number: int) -> Message:
         """Return the message that keeps it, under a key that no address can have."""
-        topic, key = plant.topic("checkpoints"), shard_key(number)
-        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+        return _message(plant, shard_key(number), self, number)
+
+
+def _message(plant: Plant, key: str, saved: BaseModel, number: int) -> Message:
+    # Beside the records that it answers for: nobody else writes there, see fusion.plant.topics.
+    value = saved.model_dump_json().encode()
+    return Message(plant.topic("checkpoints"), key, value, _HEADERS, partition=number)
 
 
 def shard_key(number: int) -> str:

@@ -1,6 +1,6 @@
 """The fault campaign: many runs, each harmed in its own way, each held against an unharmed one.
 
-    make faults            (python -m tests.faults.campaign --page docs/reliability.md)
+    make faults            (python -m tests.faults --page docs/reliability.md)
 
 Every run publishes the same kind of workload (ordinary, late, repeated and poisoned records of
 several plants) to a real Apache Kafka, lets the product's own live process watch it, does it harm,
@@ -261,7 +261,3 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--logs", type=Path, default=Path("out/faults"), help="logs of bad runs")
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

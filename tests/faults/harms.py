@@ -121,7 +121,9 @@ def broker_and_process_killed(run: Run) -> None:
     if run.wait_for_steps(process, run.rng.randint(1, 6)):
         run.place.broker.kill(run.rng)
         run.report.num_outages += 1
-        run.kill(process)
+        process.kill()
+        process.join()
+        run.report.num_kills += 1
         run.place.broker.start()
         run.note_harm()
     run.to_the_end()

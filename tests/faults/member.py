@@ -48,6 +48,8 @@ class Orders:
     kill_at_call: int = 1
     is_patient: bool = False
     """Waits for a broker that is away, as ``fusion live`` does; else it ends."""
+    num_shards: int = 0
+    """Comes to its end only while it owns so many partition numbers: others may be dead."""
     leave_after_s: float | None = None
     max_poll_records: int = 500
     """Of one poll; few make many moments to die in."""
@@ -94,7 +96,12 @@ def _watch(watched: Sequence[Watched], orders: Orders, should_stop: Callable[[],
         live = stack.enter_context(open_live(watched, orders.settings))
         path = orders.steps or Path(os.devnull)
         steps = stack.enter_context(path.open("a", encoding="utf-8"))
-        for step in run_live(live, should_stop=should_stop, may_end=_EveryNowAndThen()):
+        is_time = _EveryNowAndThen()
+
+        def may_end() -> bool:
+            return len(live.shards) >= orders.num_shards and is_time()
+
+        for step in run_live(live, should_stop=should_stop, may_end=may_end):
             steps.write(f"{time.monotonic():.3f} {step.num_records} {len(step.scores)}\n")
             steps.flush()
 

@@ -18,6 +18,7 @@ from tests.conftest import S3Server
 from tests.faults import member
 from tests.faults.brokers import Broker
 from tests.faults.member import AWAY, DONE, FENCED, Orders
+from tests.faults.workload import NUM_PARTITIONS
 
 CONTEXT = multiprocessing.get_context("forkserver")
 MEMBER_TIMEOUT_S = 240.0
@@ -110,6 +111,7 @@ class Run:
         self._orders: dict[str, Any] = {
             "plant_files": list(files),
             "model_dir": place.model_dir,
+            "num_shards": NUM_PARTITIONS,
             "log": self.log,
             "steps": self._steps,
         }
@@ -145,7 +147,7 @@ class Run:
         process.join()
 
     def to_the_end(self, **changes: Any) -> None:
-        """Start live processes until one has read everything."""
+        """Start live processes until one has read everything, of all partitions."""
         for _ in range(MAX_STARTS_TO_THE_END):
             status = self.finish(self.start(is_patient=True, **changes))
             if status == DONE:

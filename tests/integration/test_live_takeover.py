@@ -12,10 +12,11 @@ import yaml
 from connectors.kafka_io import KafkaPublisher, KafkaSettings
 from flows import wiring
 from flows.cli.plant import load_plant
-from flows.live import _Gate, _Opener
+from flows.live import _Gate, _Opener, read_checkpoints
 from flows.settings import Settings
 from fusion.plant import Plant
 from fusion.schema import TopicPartition, WriterSchemas
+from fusion.stream.checkpoint import ShardCheckpoint, shard_key
 from tests.e2e.conftest import RIG
 
 NUM_PARTITIONS = 3
@@ -76,3 +77,24 @@ def test_no_number_waits_for_the_dead_transaction_of_another(
         for number in range(NUM_PARTITIONS):
             opener.open_shard(number, None)  # type: ignore[arg-type] no plant is opened
         assert source.positions()[TopicPartition(topic, 0)] == 7
+
+
+def test_a_dead_transaction_hides_no_checkpoint_of_another_number(
+    kafka_bootstrap: str, unique: str, tmp_path: Path
+) -> None:
+    settings = Settings(broker="kafka", kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path)
+    plant = make_plant(tmp_path, unique)
+    wiring.prepare_topics(settings, plant)
+    group, topic = f"live-{unique}", plant.sense_topics[0]
+    dead = KafkaPublisher(
+        KafkaSettings(kafka_bootstrap), group=group, transactional_id=f"live-1-{group}"
+    )
+    with contextlib.closing(dead):
+        dead._producer.begin_transaction()
+        dead._send([ShardCheckpoint().message(plant, 1)])
+        alive = wiring.open_publisher(settings, group=group, writer="live-0")
+        with contextlib.closing(alive):
+            said = ShardCheckpoint.of({TopicPartition(topic, 0): 7}, {})
+            alive.publish([said.message(plant, 0)], commit={TopicPartition(topic, 0): 7})
+        newest = read_checkpoints(plant, settings)
+        assert newest == {shard_key(0): said.model_dump_json().encode()}
