@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side test test-fast bench-stream soak check services services-stop lock clean
+.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side test test-fast bench-stream soak faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -53,6 +53,12 @@ bench-stream: setup $(PEERS_STAMP)  ## Measure beside bare clients and Quix Stre
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.soak $(SOAK_OPTIONS)
+
+FAULTS_OPTIONS ?= --page docs/reliability.md
+
+faults: setup  ## Harm 200 runs on real Kafka, write docs/reliability.md (about an hour; FAULTS_OPTIONS="--scale 0.1")
+	deploy/prepare-tests.sh
+	$(BIN)/python -m tests.faults $(FAULTS_OPTIONS)
 
 $(PEERS_STAMP): benchmarks/peers.lock | $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)

@@ -24,7 +24,7 @@ def describe(extra: dict[str, str] | None = None) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "packages": {name: version(name) for name in PACKAGES} | (extra or {}),

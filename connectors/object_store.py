@@ -75,9 +75,13 @@ class LocalObjectStore:
                 _to_disk(each)
 
     def get(self, key: str, *, max_bytes: int) -> bytes | None:
-        """Return what lies at ``key``; None when nothing does."""
+        """Return what lies at ``key``; None when nothing does.
+
+        A folder that is not there is a store that is away, a disk that is not mounted for example:
+        what lies there must not be taken for lost.
+        """
         with _unavailable(self._where):
-            return _get(self._open(), key, max_bytes)
+            return _get(LocalStore(self._folder), key, max_bytes)
 
     def delete(self, key: str) -> None:
         """Remove what lies at ``key``, if anything does."""

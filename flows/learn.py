@@ -50,16 +50,21 @@ def train_from_lake(
     recipe: Recipe,
     settings: Settings,
     *,
+    data_version: str | None = None,
     on_step: Callable[[StepReport], None] = lambda _: None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> TrainReport:
-    """Return the new model version, trained on everything that the lake holds of ``plant`` now.
+    """Return the new model version, trained on what the lake holds of ``plant``.
+
+    ``data_version`` is a version of the lake, as a model's manifest names it; None is now.
 
     Raises:
+        InputError: The lake cannot read ``data_version``, or it names no topic of the plant.
         RecipeError: The lake holds too little for the recipe.
         CollapseError: The run stopped itself; nothing was written.
     """
-    data_version = lake.version(plant.sense_topics)
+    if data_version is None:
+        data_version = lake.version(plant.sense_topics)
     on_stage("reading and aligning the records")
     resolver = wiring.open_stored_resolver(settings, plant)
     observations = recorded_observations(lake, plant, resolver, data_version)

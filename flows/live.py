@@ -22,10 +22,10 @@ from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     Checkpoint,
-    ShardCheckpoint,
     checkpoint_of,
     newest_by_key,
-    shard_key,
+    scorer_of,
+    shard_checkpoint_of,
 )
 from fusion.stream.intake import Gate, Intake
 from fusion.stream.live import Live
@@ -120,7 +120,9 @@ class _Opener:
 
     def _starts(self, number: int) -> dict[TopicPartition, int]:
         parts = [part for part in self.source.assigned() if part.partition == number]
-        committed = self.source.committed()
+        # Not of the other numbers: a process that was killed in a transaction of one of them would
+        # hold up this one, until the broker gives that transaction up.
+        committed = self.source.committed(parts)
         if self.skip_backlog and not any(part in committed for part in parts):
             ends = self.source.end_offsets()
             return {part: ends[part] for part in parts}
@@ -133,8 +135,7 @@ class _Opener:
             model = self.models.get(address)
             return None if model is None else _open_chain(model, self.gate, live, number, newest)
 
-        saved = newest.get(shard_key(number))
-        checkpoint = None if saved is None else ShardCheckpoint.model_validate_json(saved)
+        checkpoint = shard_checkpoint_of(number, newest)
         shard = Shard(number, self.plant, publisher, open_chain=open_chain, checkpoint=checkpoint)
         for address, model in self.models.items():
             before = checkpoint_of(model.plant, newest)
@@ -189,7 +190,7 @@ def _open_chain(
     )
     checkpoint = checkpoint_of(plant, newest)
     if checkpoint is not None:
-        chain.resume(checkpoint)
+        chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
     return chain
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from flows import wiring
+from flows.lake import model_data_versions
 from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS, Modality, Plant
@@ -74,7 +75,8 @@ def take_inventory(plant: Plant, settings: Settings) -> Inventory:
     lake = wiring.open_lake(settings)
     referred = {
         *_references(_broker_headers(plant, topics, settings)),
-        *_references(lake.read_headers(topics)),
+        # What expired may still be in a version that a model was trained on.
+        *_references(lake.read_headers(topics, also=set(model_data_versions(settings).values()))),
     }
     return Inventory(objects, frozenset(referred), has_lake=_has_any(lake, topics))
 

@@ -27,13 +27,21 @@ def train_model(
     plant_file: Path,
     recipe: Recipe,
     settings: Settings,
+    *,
+    data_version: str | None,
     on_step: Callable[[StepReport], None],
     on_stage: Callable[[str], None],
 ) -> TrainReport:
     """Train one model version and return what was made."""
     plant = parse_plant(plant_file.read_text(encoding="utf-8"), origin=plant_file.name)
     return train_from_lake(
-        wiring.open_lake(settings), plant, recipe, settings, on_step=on_step, on_stage=on_stage
+        wiring.open_lake(settings),
+        plant,
+        recipe,
+        settings,
+        data_version=data_version,
+        on_step=on_step,
+        on_stage=on_stage,
     )
 
 
@@ -45,10 +53,14 @@ def train(
     seed: int = 0,
     steps: int | None = None,
     settings: Settings | None = None,
+    data_version: str | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> TrainReport:
-    """Train a model on what the lake holds of the plant; return where it lies and its gauges."""
+    """Train a model on what the lake holds of the plant; return where it lies and its gauges.
+
+    ``data_version`` None is the lake as it is now.
+    """
     logger = get_run_logger()
 
     def log_step(report: StepReport) -> None:
@@ -60,7 +72,14 @@ def train(
 
     where = Settings.load() if settings is None else settings
     chosen = recipe_named(recipe, seed=seed, steps=steps)
-    made = train_model(Path(plant_file), chosen, where, log_step, on_stage or _say_nothing)
+    made = train_model(
+        Path(plant_file),
+        chosen,
+        where,
+        data_version=data_version,
+        on_step=log_step,
+        on_stage=on_stage or _say_nothing,
+    )
     logger.info("model %s is trained on %s", made.model_dir.name, made.data_version)
     return made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
 from connectors.delta_findings import DeltaFindings
-from connectors.delta_lake import DeltaLake
+from connectors.delta_lake import DeltaLake, DeltaUpkeep
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
     KafkaPublisher,
@@ -30,6 +30,7 @@ from fusion.ports import Clock, FindingTable, Inference, Lake, ObjectStore, Publ
 from fusion.schema import MAX_CLAIMED_BYTES
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
+from fusion.upkeep import LakeUpkeep
 
 
 def open_clock() -> Clock:
@@ -192,6 +193,11 @@ def open_lake(settings: Settings) -> Lake:
 def open_findings(settings: Settings, plant: Plant) -> FindingTable:
     """Return the table of what backfills found."""
     return DeltaFindings(settings.findings_uri(plant.prefix))
+
+
+def open_lake_upkeep(settings: Settings) -> LakeUpkeep:
+    """Return what looks after the lake."""
+    return DeltaUpkeep(settings.lake_uri)
 
 
 def open_inference(model_dir: Path) -> Inference:

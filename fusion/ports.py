@@ -55,8 +55,14 @@ class Source(Protocol):
         """Return the offset of the next record that ``poll`` would give, per partition."""
         ...
 
-    def committed(self) -> dict[TopicPartition, int]:
-        """Return the committed offset of this group, per partition; absent where none is."""
+    def committed(
+        self, partitions: Collection[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return the committed offset of this group, per partition; absent where none is.
+
+        Of ``partitions``, or of all that are assigned. It waits for a transaction that is about to
+        commit one of them: ask only for those whose former writers are shut out.
+        """
         ...
 
     def end_offsets(self) -> dict[TopicPartition, int]:
@@ -126,7 +132,7 @@ class Lake(Protocol):
         ...
 
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """Return, per partition, the first offset that is not stored yet."""
+        """Return, per partition, the first offset that was never stored."""
         ...
 
     def read(self, topics: Sequence[str], *, version: str | None = None) -> list[Record]:
@@ -168,12 +174,17 @@ class Lake(Protocol):
         """
         ...
 
-    def read_headers(self, topics: Sequence[str]) -> Iterator[Mapping[str, str]]:
-        """Yield the headers of every stored record of ``topics``; no value is read."""
+    def read_headers(
+        self, topics: Sequence[str], *, also: Collection[str] = ()
+    ) -> Iterator[Mapping[str, str]]:
+        """Yield the headers of every stored record of ``topics``; no value is read.
+
+        Those of the versions ``also`` come with them, as far as they can still be read.
+        """
         ...
 
-    def version(self, topics: Sequence[str]) -> str:
-        """Return a name for exactly what the lake holds of ``topics`` now."""
+    def version(self, topics: Sequence[str], *, at_ns: int | None = None) -> str:
+        """Return a name for exactly what the lake holds of ``topics`` now, or held at a time."""
         ...
 
 

@@ -71,8 +71,7 @@ class EmbeddedPublisher:
         for message in messages:
             if message.topic not in partitions:
                 partitions[message.topic] = self._topic(message.topic)
-            number = zlib.crc32(message.key.encode()) % partitions[message.topic]
-            part = TopicPartition(message.topic, number)
+            part = TopicPartition(message.topic, _number(message, partitions[message.topic]))
             if part not in ends:
                 _, ends[part] = partition_bounds(self._connection, part)
             headers = json.dumps(dict(message.headers))
@@ -105,3 +104,15 @@ class EmbeddedPublisher:
                 "AND (SELECT is_compacted FROM topics WHERE topics.topic = records.topic)",
                 (*part, key, offset),
             )
+
+
+def _number(message: Message, num_partitions: int) -> int:
+    """Return the partition that ``message`` goes to."""
+    if message.partition is None:
+        return zlib.crc32(message.key.encode()) % num_partitions
+    if not 0 <= message.partition < num_partitions:
+        raise ValueError(
+            f"topic {message.topic!r} has partitions 0 to {num_partitions - 1}, a message is for "
+            f"{message.partition}; let its key decide, or create the topic with more"
+        )
+    return message.partition

@@ -56,8 +56,10 @@ class EmbeddedSource:
         """Return the offset of the next record that ``poll`` would give, per partition."""
         return dict(self._positions)
 
-    def committed(self) -> dict[TopicPartition, int]:
-        """Return what the group has committed of these topics."""
+    def committed(
+        self, partitions: Collection[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return what the group has committed of ``partitions``, or of all these topics."""
         marks = ",".join("?" * len(self._topics))
         with unavailable():
             rows = self._connection.execute(
@@ -65,7 +67,8 @@ class EmbeddedSource:
                 f"WHERE consumer_group = ? AND topic IN ({marks})",
                 (self._group, *self._topics),
             ).fetchall()
-        return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+        found = {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+        return {p: offset for p, offset in found.items() if partitions is None or p in partitions}
 
     def end_offsets(self) -> dict[TopicPartition, int]:
         """Return the offset that the next published record will get, per partition."""

@@ -124,6 +124,7 @@ class KafkaPublisher:
                         (name, text.encode(errors="surrogateescape"))
                         for name, text in message.headers.items()
                     ],
+                    partition=message.partition,
                 )
             )
             num_bytes += len(message.value)

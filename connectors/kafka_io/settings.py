@@ -12,6 +12,9 @@ from pydantic import SecretStr
 from fusion.errors import SettingsError
 
 Security = Literal["plaintext", "ssl", "sasl_ssl"]
+MAX_RECONNECT_PAUSE_MS = 1_000
+"""As Kafka's own clients have it. kafka-python waits up to half a minute, so that a broker which
+was away for a few seconds would be found again long after it is back."""
 SaslMechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256"]
 
 
@@ -44,6 +47,7 @@ class KafkaSettings:
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security.upper(),
+            "reconnect_backoff_max_ms": MAX_RECONNECT_PAUSE_MS,
         }
         if self.security != "plaintext":
             self.ssl_context()

@@ -16,6 +16,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.assignor import CoPartitionedAssignor
 from connectors.kafka_io.connection import KafkaSettings, unavailable
+from connectors.kafka_io.rejoin import end_every_join
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Record, TopicPartition
@@ -101,12 +102,13 @@ class KafkaSource:
                 part: self._consumer.position(KafkaPartition(*part)) for part in self.assigned()
             }
 
-    def committed(self) -> dict[TopicPartition, int]:
-        """Return what the group has committed of the assigned partitions."""
+    def committed(
+        self, partitions: Collection[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return what the group has committed of ``partitions``, or of the assigned ones."""
+        wanted = self.assigned() if partitions is None else partitions
         with unavailable(self._settings):
-            found = {
-                part: self._consumer.committed(KafkaPartition(*part)) for part in self.assigned()
-            }
+            found = {part: self._consumer.committed(KafkaPartition(*part)) for part in wanted}
         return {part: offset for part, offset in found.items() if offset is not None}
 
     def end_offsets(self) -> dict[TopicPartition, int]:
@@ -127,6 +129,7 @@ class KafkaSource:
         partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
         if is_member:
             _require_equal_counts(partitions)
+            end_every_join(self._consumer)
             self._consumer.subscribe(topics=list(topics), listener=self._assignment)
             return
         everything = [KafkaPartition(t, n) for t, numbers in partitions.items() for n in numbers]

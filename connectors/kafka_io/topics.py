@@ -21,6 +21,9 @@ from fusion.errors import SettingsError
 from fusion.plant import TopicPlan, TopicSpec, plan_topics
 
 CONFIGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
+COMPACTED_CONFIGS = {"segment.bytes": str(16 * 1024 * 1024), "min.cleanable.dirty.ratio": "0.1"}
+"""Whoever takes over a partition reads its checkpoints from the start of the topic. Kafka compacts
+no segment that is written to, and its segments have 1 GB otherwise."""
 
 
 def describe_topics(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, TopicSpec]:
@@ -113,6 +116,7 @@ def _create(admin: Any, specs: Mapping[str, TopicSpec], replication: int) -> dic
             num_partitions=spec.partitions,
             replication_factor=replication,
             topic_configs=_to_configs(spec)
+            | (COMPACTED_CONFIGS if spec.is_compacted else {})
             | {
                 "cleanup.policy": "compact" if spec.is_compacted else "delete",
                 # Else a sender whose clock is wrong would be measured against itself.

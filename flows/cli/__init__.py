@@ -8,7 +8,18 @@ import sys
 import typer
 from rich.markup import escape
 
-from flows.cli import backfill, dead_letters, demo, learn, objects, plant, spool, stream, topics
+from flows.cli import (
+    backfill,
+    dead_letters,
+    demo,
+    lake,
+    learn,
+    objects,
+    plant,
+    spool,
+    stream,
+    topics,
+)
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
@@ -37,6 +48,7 @@ app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
+app.add_typer(lake.app, name="lake")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
 

@@ -9,9 +9,12 @@ import typer
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
+from flows.lake import parse_moment
 from flows.settings import Settings
 from flows.terminal import CONSOLE, gauge_line, progress_bar
+from fusion.errors import InputError
 from fusion.training import RECIPES, StepReport
 
 
@@ -40,18 +43,34 @@ def train(
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "rig",
     seed: Annotated[int, typer.Option(help="Equal seeds and data give equal models.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's number.")] = None,
+    data_version: Annotated[
+        str | None, typer.Option(help="A version of the lake, as a model's manifest names it.")
+    ] = None,
+    data_as_of: Annotated[
+        str | None, typer.Option(help="The lake as it was then, such as 2026-11-25T10:00Z.")
+    ] = None,
 ) -> None:
-    """Train a model on everything that the lake holds of the plant.
+    """Train a model on everything that the lake holds of the plant, or held when it is named.
 
     Gauges on held-out data say at every step whether the embedding is alive; a run whose embedding
     collapses stops itself and writes nothing.
     """
-    load_plant(plant_file)
-    run_training(str(plant_file), recipe, seed, steps, Settings.load())
+    plant, settings = load_plant(plant_file), Settings.load()
+    if data_as_of is not None:
+        if data_version is not None:
+            raise InputError("either --data-version or --data-as-of can be given, got both")
+        lake = wiring.open_lake(settings)
+        data_version = lake.version(plant.sense_topics, at_ns=parse_moment(data_as_of))
+    run_training(str(plant_file), recipe, seed, steps, settings, data_version)
 
 
 def run_training(
-    plant_file: str, recipe: str, seed: int, steps: int | None, settings: Settings
+    plant_file: str,
+    recipe: str,
+    seed: int,
+    steps: int | None,
+    settings: Settings,
+    data_version: str | None = None,
 ) -> str:
     """Run the training flow with a progress bar, and return the new model version's folder."""
     quiet_prefect()
@@ -65,12 +84,13 @@ def run_training(
             seed=seed,
             steps=steps,
             settings=settings,
+            data_version=data_version,
             on_step=lambda report: _show(bar, task, report),
             on_stage=lambda stage: bar.update(task, description=stage, note=""),
         )
     CONSOLE.print(
         f"model [bold]{made.model_dir}[/bold] trained on {made.num_train_ticks} ticks, calibrated "
-        f"on {made.num_calibration_ticks}; {gauge_line(made.gauges)}"
+        f"on {made.num_calibration_ticks} of {made.data_version}; {gauge_line(made.gauges)}"
     )
     return str(made.model_dir)
 

@@ -26,6 +26,9 @@ def show(plant_file: PlantFile) -> None:
     """Show how many objects each day brought, and whether records refer to them."""
     plant, settings = load_plant(plant_file), Settings.load()
     inventory = take_inventory(plant, settings)
+    if not inventory.objects and not inventory.missing:
+        CONSOLE.print(f"no large records: {settings.objects_uri} has none below {plant.prefix}/")
+        return
     num_bytes: Counter[str] = Counter()
     num_objects: Counter[str] = Counter()
     num_referred: Counter[str] = Counter()

@@ -28,8 +28,12 @@ app = typer.Typer(
 def show() -> None:
     """Show what waits for the broker, also while a sender runs. The next run sends it first."""
     settings = Settings.load()
+    names = spool_names(settings)
+    if not names:
+        CONSOLE.print(f"no sender ever had to wait; spools would lie in {settings.spool_folder}")
+        return
     table = Table("sender", "records", "MB", "oldest (UTC)")
-    for name in spool_names(settings):
+    for name in names:
         num_records, num_bytes, oldest_ns = 0, 0, None
         with contextlib.closing(wiring.open_spool_source(settings, name)) as source:
             while records := source.poll(timeout_s=0):

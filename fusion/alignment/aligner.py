@@ -27,6 +27,7 @@ from fusion.alignment.ledger import (
     to_key,
 )
 from fusion.alignment.observation import Observation
+from fusion.alignment.replayed import Replayed
 from fusion.alignment.sequence import SeenSequence
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream
 from fusion.schema import Envelope, Payload, Record, StreamHealth, TopicPartition
@@ -73,9 +74,7 @@ class Aligner:
         self._streams = {stream.name: _state(stream, plant) for stream in plant.streams}
         self._monitors = {stream.name: StreamMonitor() for stream in plant.streams}
         self._partitions: dict[TopicPartition, PartitionLedger] = {}
-        self._replayed_floors: dict[tuple[TopicPartition, int], int] = {}
-        self._replayed_up_to: dict[TopicPartition, int] = {}
-        self._replayed_refused: set[tuple[TopicPartition, int]] = set()
+        self._replayed = Replayed()
         self._next_tick: int | None = None
         self._num_empty = 0
         self._given = deque[tuple[int, int]](maxlen=context_ticks)
@@ -91,11 +90,8 @@ class Aligner:
         """Keep what ``record`` says about open ticks, and return its outcome so far."""
         state = self._streams[payload.stream]
         partition = record.topic_partition
-        is_replayed = record.offset < self._replayed_up_to.get(partition, 0)
-        if is_replayed:
-            floor = self._replayed_floors.get((partition, record.offset))
-        else:
-            floor = self._floor(state)
+        is_replayed = self._replayed.holds(record)
+        floor = self._replayed.floor(record) if is_replayed else self._floor(state)
         first_open = state.frontier if floor is None else max(state.frontier, floor)
         state.is_idle = False
         ticks, outcome, told = None, Outcome.DUPLICATE, None
@@ -136,7 +132,7 @@ class Aligner:
 
     def was_refused(self, record: Record) -> bool:
         """Whether ``record`` is read again after a restart, its dead letter already published."""
-        return (record.topic_partition, record.offset) in self._replayed_refused
+        return self._replayed.was_refused(record)
 
     def skip_to(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note that everything below ``positions`` was read, whoever it was for."""
@@ -296,7 +292,10 @@ class Aligner:
         """Return what a restart at :meth:`positions` needs, for JSON."""
         self._settle()
         return {
-            "partitions": {to_key(p): ledger.snapshot() for p, ledger in self._partitions.items()},
+            "partitions": {
+                to_key(part): self._replayed.completed(part, ledger.snapshot())
+                for part, ledger in self._partitions.items()
+            },
             "streams": {
                 name: {"newest_ns": s.settled_newest_ns, "seen": s.settled_seen.snapshot()}
                 for name, s in self._streams.items()
@@ -317,10 +316,7 @@ class Aligner:
             self._partitions[partition] = PartitionLedger(
                 part["position"], Counts(**part["settled"])
             )
-            self._replayed_up_to[partition] = part["read_up_to"]
-            self._replayed_refused |= {(partition, offset) for offset in part["refused"]}
-            for offset, floor in part["floors"]:
-                self._replayed_floors[partition, offset] = floor
+            self._replayed.restore(partition, part)
         for name, settled in snapshot["streams"].items():
             state = self._streams[name]
             state.newest_ns = state.settled_newest_ns = settled["newest_ns"]

@@ -21,8 +21,12 @@ TOGETHER_KINDS = ("alarm-commands",)
 """Partitioned as the senses are: the process that watches an asset gets its commands too."""
 SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 """One partition: small, and read in the order in which it was said over all assets."""
-COMPACTED_KINDS = ("alarms", "checkpoints", "schemas", "dead-letter-replays")
+COMPACTED_KINDS = ("alarms", "schemas", "dead-letter-replays")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
+COMPACTED_TOGETHER_KINDS = ("checkpoints",)
+"""Compacted, and partitioned as the senses are: each partition has one writer at a time. A dead
+one's open transaction hides everything behind it from readers of what is committed, and it must not
+hide the checkpoints of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,11 @@ def topics_of(plant: Plant) -> dict[str, TopicSpec]:
         plant.topic(kind): TopicSpec(count, retention_ms=round(hours[kind] * MS_PER_HOUR))
         for kind, count in partitions.items()
     }
-    return specs | {plant.topic(kind): TopicSpec(1, is_compacted=True) for kind in COMPACTED_KINDS}
+    compacted = dict.fromkeys(COMPACTED_KINDS, 1)
+    compacted |= dict.fromkeys(COMPACTED_TOGETHER_KINDS, plant.topics.partitions)
+    return specs | {
+        plant.topic(kind): TopicSpec(count, is_compacted=True) for kind, count in compacted.items()
+    }
 
 
 def differences(wanted: TopicSpec, found: TopicSpec) -> tuple[Difference, ...]:

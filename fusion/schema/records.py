@@ -41,12 +41,16 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to publish. ``key`` decides the partition: equal keys stay in order."""
+    """Something to publish. ``key`` decides the partition: equal keys stay in order.
+
+    Where ``partition`` is given, it decides; all messages of a key must then have the same.
+    """
 
     topic: str
     key: str
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

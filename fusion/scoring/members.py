@@ -9,8 +9,10 @@ Shapes: T ticks, M streams, P stream embedding, R readings of one stream, H hori
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +77,10 @@ class RunningDeviations:
     """The running averages of every deviation; the state of the score between ticks."""
 
     def __init__(
-        self, centres: Mapping[str, Vector], snapshot: Mapping[str, list[float]] | None = None
+        self, centres: Mapping[str, Vector], snapshot: Mapping[str, Any] | None = None
     ) -> None:
         self._centres = centres
-        self._averages = {key: np.array(values) for key, values in (snapshot or {}).items()}
+        self._averages = {} if snapshot is None else _unpacked(snapshot)
 
     def update(
         self, deviation: Deviation, limit: Callable[[str, Vector], Vector] = lambda _, v: v
@@ -103,9 +105,11 @@ class RunningDeviations:
             self._averages[key] = after
             yield key, after
 
-    def snapshot(self) -> dict[str, list[float]]:
-        """Return the averages, for JSON."""
-        return {key: values.tolist() for key, values in self._averages.items()}
+    def snapshot(self) -> dict[str, Any]:
+        """Return the averages, for JSON: thousands of numbers, so they are packed, bit for bit."""
+        packed = b"".join(values.astype("<f8").tobytes() for values in self._averages.values())
+        lengths = {key: len(values) for key, values in self._averages.items()}
+        return {"lengths": lengths, "float64": base64.b64encode(packed).decode()}
 
 
 def member_key(member: str, stream: str, weight: float) -> str:
@@ -116,6 +120,13 @@ def member_key(member: str, stream: str, weight: float) -> str:
 def owner(key: str) -> str:
     """Return the stream that a member belongs to."""
     return key.partition("/")[0]
+
+
+def _unpacked(snapshot: Mapping[str, Any]) -> dict[str, Vector]:
+    lengths: Mapping[str, int] = snapshot["lengths"]
+    packed = np.frombuffer(base64.b64decode(snapshot["float64"]), "<f8").astype(np.float64)
+    ends = np.cumsum(list(lengths.values()), dtype=int)
+    return dict(zip(lengths, np.split(packed, ends[:-1]), strict=False))
 
 
 def _known(values: Floats) -> NDArray[np.float64]:

@@ -14,9 +14,9 @@ from fusion.alarms import AlarmEngine
 from fusion.alignment import Observation
 from fusion.alignment.ledger import to_key
 from fusion.plant import Plant
-from fusion.schema import AlarmCommand, AlarmEvent, Record, Score
+from fusion.schema import AlarmCommand, AlarmEvent, Message, Record, Score
 from fusion.scoring import Scorer
-from fusion.stream.checkpoint import Checkpoint
+from fusion.stream.checkpoint import Checkpoint, ScorerCheckpoint
 from fusion.stream.intake import Intake
 from fusion.stream.outbox import Outbox
 from fusion.stream.verdict import judge
@@ -40,6 +40,8 @@ class Chain:
     events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
     is_changed: bool = False
     """Whether something was taken since the last checkpoint."""
+    _saved_tick: int = -1
+    """The tick whose score the broker's checkpoint of the score includes."""
     _closed: deque[Observation] = field(default_factory=deque[Observation])
 
     def __post_init__(self) -> None:
@@ -97,11 +99,23 @@ class Chain:
             delivered_tick=self.delivered_tick,
             accounts={to_key(part): asdict(c) for part, c in self.intake.counts().items()},
             intake=self.intake.snapshot(),
-            scorer=self.scorer.snapshot(),
             alarms=self.alarms.snapshot(),
         )
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def checkpoints(self) -> list[Message]:
+        """Return what keeps the state of now; the score's only where a tick was scored since."""
+        messages = [self.checkpoint().message(self.plant)]
+        if self.delivered_tick != self._saved_tick:
+            scorer = ScorerCheckpoint(
+                model_version=self.model_version,
+                tick=self.delivered_tick,
+                scorer=self.scorer.snapshot(),
+            )
+            messages.append(scorer.message(self.plant, self.partition))
+            self._saved_tick = self.delivered_tick
+        return messages
+
+    def resume(self, checkpoint: Checkpoint, scorer: ScorerCheckpoint | None) -> None:
         """Go on where ``checkpoint`` was written. Call once, before the first record.
 
         Alarms survive a change of model; the running statistics of the scores do not.
@@ -109,5 +123,6 @@ class Chain:
         self.intake.restore(checkpoint.intake)
         self.alarms.restore(checkpoint.alarms)
         self.delivered_tick = checkpoint.delivered_tick
-        if checkpoint.model_version == self.model_version:
-            self.scorer.restore(checkpoint.scorer)
+        if scorer is not None and scorer.model_version == self.model_version:
+            self.scorer.restore(scorer.scorer)
+            self._saved_tick = scorer.tick

@@ -1,17 +1,17 @@
 """What a restarted live process needs to go on as if nothing had happened.
 
-JSON records on the compacted topic ``checkpoints``, one per plant and one per partition number,
-published in the same transaction as the scores and alarms that they account for and as the
-committed offsets. The raw records of the open window are not in them: they are read again from the
-committed offsets.
+JSON records on the compacted topic ``checkpoints``, one per partition number, two per plant,
+each in the partition of its number, published in the same transaction as the scores and alarms that
+they account for and as the committed offsets. The raw records of the open window are not in them:
+they are read again from the committed offsets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fusion.alignment import Counts
 from fusion.alignment.ledger import from_key, to_key
@@ -19,6 +19,7 @@ from fusion.plant import Plant
 from fusion.schema import Message, Record, TopicPartition
 
 _HEADERS = {"content-type": "application/json"}
+_Kept = TypeVar("_Kept", bound=BaseModel)
 
 
 class Checkpoint(BaseModel):
@@ -34,13 +35,26 @@ class Checkpoint(BaseModel):
     accounts: dict[str, dict[str, int]]
     """What became of every record of this plant that was read, by partition: for people to see."""
     intake: dict[str, Any]
-    scorer: dict[str, Any]
     alarms: dict[str, Any]
 
     def message(self, plant: Plant) -> Message:
         """Return the message that keeps it (compacted: the newest one counts)."""
-        topic, key = plant.topic("checkpoints"), str(plant.address)
-        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+        return _message(plant, str(plant.address), self, self.partition)
+
+
+class ScorerCheckpoint(BaseModel):
+    """The running averages of one plant's score: large, and only new after a scored tick."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_version: str
+    tick: int
+    """The tick that was scored last."""
+    scorer: dict[str, Any]
+
+    def message(self, plant: Plant, number: int) -> Message:
+        """Return the message that keeps it, under a key that no address can have."""
+        return _message(plant, scorer_key(plant), self, number)
 
 
 class ShardCheckpoint(BaseModel):
@@ -75,8 +89,13 @@ class ShardCheckpoint(BaseModel):
 
     def message(self, plant: Plant, number: int) -> Message:
         """Return the message that keeps it, under a key that no address can have."""
-        topic, key = plant.topic("checkpoints"), shard_key(number)
-        return Message(topic, key, self.model_dump_json().encode(), _HEADERS)
+        return _message(plant, shard_key(number), self, number)
+
+
+def _message(plant: Plant, key: str, saved: BaseModel, number: int) -> Message:
+    # Beside the records that it answers for: nobody else writes there, see fusion.plant.topics.
+    value = saved.model_dump_json().encode()
+    return Message(plant.topic("checkpoints"), key, value, _HEADERS, partition=number)
 
 
 def shard_key(number: int) -> str:
@@ -89,6 +108,11 @@ def shard_key(number: int) -> str:
     return f"partition:{number}"
 
 
+def scorer_key(plant: Plant) -> str:
+    """Return the key of the checkpoint of a plant's score."""
+    return f"scorer:{plant.address}"
+
+
 def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
     """Return the last value of every key among the ``records`` of a compacted topic."""
     return {record.key: record.value for record in records}
@@ -97,11 +121,37 @@ def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
 def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | None:
     """Return the last checkpoint of ``plant``, None without one.
 
-    A checkpoint of a plant description that has changed since is not used: the live process then
-    starts at the committed offsets with fresh statistics.
+    A checkpoint of a plant description that has changed since, or of another release of this
+    program, is not used: the live process then starts at the committed offsets with fresh
+    statistics. A plant that is watched anew is better than one that is not.
     """
-    value = newest.get(str(plant.address))
+    checkpoint = _readable(Checkpoint, newest.get(str(plant.address)))
+    if checkpoint is None or checkpoint.plant_fingerprint != plant.fingerprint():
+        return None
+    return checkpoint
+
+
+def shard_checkpoint_of(number: int, newest: Mapping[str, bytes]) -> ShardCheckpoint | None:
+    """Return the last checkpoint of a partition number, None without one of this release."""
+    return _readable(ShardCheckpoint, newest.get(shard_key(number)))
+
+
+def scorer_of(
+    plant: Plant, checkpoint: Checkpoint, newest: Mapping[str, bytes]
+) -> ScorerCheckpoint | None:
+    """Return the state of the score at ``checkpoint``; None before the first scored tick.
+
+    None for another model version too: its averages mean something else.
+    """
+    found = _readable(ScorerCheckpoint, newest.get(scorer_key(plant)))
+    wanted = (checkpoint.model_version, checkpoint.delivered_tick)
+    return found if found is not None and (found.model_version, found.tick) == wanted else None
+
+
+def _readable(kind: type[_Kept], value: bytes | None) -> _Kept | None:
     if value is None:
         return None
-    checkpoint = Checkpoint.model_validate_json(value)
-    return checkpoint if checkpoint.plant_fingerprint == plant.fingerprint() else None
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError:
+        return None

@@ -114,7 +114,7 @@ class Shard:
             if not chain.is_changed:
                 continue
             messages += chain.outbox.take()
-            messages.append(chain.checkpoint().message(chain.plant))
+            messages += chain.checkpoints()
             step.scores += chain.scores
             step.events += chain.events
             chain.scores, chain.events, chain.is_changed = [], [], False

@@ -314,6 +314,7 @@ def _require_sendable(messages: Sequence[Message], max_bytes: int) -> None:
 
 
 def _wrap(message: Message) -> Message:
+    assert message.partition is None, "the keys of senders decide"
     headers = {**message.headers, _TOPIC_HEADER: message.topic}
     return Message(SPOOL_TOPIC, message.key, message.value, headers)
 

@@ -126,6 +126,16 @@ def test_a_key_meets_the_same_partition_in_every_topic(broker: Broker, unique: s
     assert len(set.union(*where.values())) > 1
 
 
+def test_a_message_may_name_its_partition(broker: Broker, unique: str) -> None:
+    broker.create(unique, 3)
+    publisher = broker.open_publisher(unique)
+    publisher.publish([Message(unique, f"k{n}", b"x", partition=n % 3) for n in range(6)])
+    got = read(broker.open_source([unique]), 6)
+    assert {r.key: r.partition for r in got} == {f"k{n}": n % 3 for n in range(6)}
+    with pytest.raises((ValueError, AssertionError)):
+        publisher.publish([Message(unique, "k", b"x", partition=3)])
+
+
 def test_a_group_goes_on_where_it_committed(broker: Broker, unique: str) -> None:
     broker.create(unique, 1)
     publisher = broker.open_publisher(unique)

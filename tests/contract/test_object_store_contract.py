@@ -41,6 +41,7 @@ def s3(server: S3Server, **changes: object) -> S3ObjectStore:
 @pytest.fixture(params=["folder", "s3", "s3-below-a-prefix"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> ObjectStore:
     if request.param == "folder":
+        (tmp_path / "objects").mkdir()
         return LocalObjectStore(tmp_path / "objects")
     server = request.getfixturevalue("s3_server")
     return s3(server, prefix="" if request.param == "s3" else f"all/of/{unique}")
@@ -141,7 +142,18 @@ def test_readers_see_whole_objects_only(store: ObjectStore, unique: str) -> None
     assert seen <= set(contents)
 
 
-# ------------------------------------------------------------------ the server's own failures
+# ------------------------------------------------------------------ the store's own failures
+
+
+def test_a_folder_that_is_away_is_no_empty_one(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path / "objects")
+    store.put("a/b", b"kept")
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+    with pytest.raises(ObjectStoreUnavailableError, match="objects"):
+        store.get("a/b", max_bytes=4)
+    assert not (tmp_path / "objects").exists(), "reading makes no folder in its place"
+    (tmp_path / "elsewhere").rename(tmp_path / "objects")
+    assert store.get("a/b", max_bytes=4) == b"kept"
 
 
 def every_call(store: ObjectStore) -> list[Callable[[], object]]:

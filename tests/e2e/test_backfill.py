@@ -26,11 +26,11 @@ from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.plant import Plant, StreamSender
 from fusion.ports import Finding
-from fusion.schema import Message
+from fusion.schema import Message, Payload
 from fusion.simulation import Scenario, simulate
 from fusion.stream.reading import read_to_end
 from tests.e2e.conftest import FAULTS, Rig, make_plant
-from tests.faults.workload import POISONS
+from tests.faults.poisons import ON_THE_WAY, modality_of
 
 PAUSES_S = ((100, 101.5), (140, 165))
 """The whole plant is silent: for less than a window, and for much longer."""
@@ -59,13 +59,21 @@ def messages(plant: Plant, scenario: Scenario) -> list[Message]:
         arrival = number + rng.uniform(0, 3)
         fate = rng.random()
         if fate < 0.03:
-            message = POISONS[rng.choice(sorted(POISONS))](message, rng)
+            message = spoilt(message, payload, rng)
         elif fate < 0.05:
             arrival += 60
         arrivals.append((arrival, message))
         if rng.random() < 0.05:
             arrivals.append((arrival + rng.uniform(0, 30), message))
     return [message for _, message in sorted(arrivals, key=lambda each: each[0])]
+
+
+def spoilt(message: Message, payload: Payload, rng: random.Random) -> Message:
+    """Return ``message``, poisoned in one of the ways that its kind can be."""
+    ways = [each for each in ON_THE_WAY.values() if each.modality in {None, modality_of(payload)}]
+    poisoned = rng.choice(ways).spoil(message, payload, rng)
+    # The embedded broker's keys are text.
+    return poisoned if poisoned.key.isprintable() else message
 
 
 @pytest.fixture

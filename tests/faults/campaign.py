@@ -1,333 +1,263 @@
 """The fault campaign: many runs, each harmed in its own way, each held against an unharmed one.
 
-    python -m tests.faults.campaign --runs 200 --page docs/reliability.md
+    make faults            (python -m tests.faults --page docs/reliability.md)
 
 Every run publishes the same kind of workload (ordinary, late, repeated and poisoned records of
 several plants) to a real Apache Kafka, lets the product's own live process watch it, does it harm,
-lets it recover and finish, and compares everything that it left on the broker.
+lets it recover and finish, and judges everything that it left on the broker.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-import random
+import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from flows import wiring
 from flows.cli.plant import load_plant
 from flows.settings import Settings
-from fusion.plant import Plant
 from fusion.schema import Message
+from tests.conftest import S3Server
 from tests.faults import page
-from tests.faults.cluster import Broker, Cluster
-from tests.faults.member import AWAY, DONE, FENCED, PLACES, Orders, run
+from tests.faults.brokers import Broker, Cluster, FullDiskBroker
+from tests.faults.harms import KINDS, UNHARMED, Kind
 from tests.faults.model import quick_model
-from tests.faults.verdict import Left, judge, what_is_left
-from tests.faults.workload import messages_of
+from tests.faults.run import CONTEXT, Members, Place, Report, Run, StoppedError, poison_table
+from tests.faults.verdict import COMMAND_TOPIC, Left, judge, what_is_left
+from tests.faults.workload import make_workload, plant_files, publish
 
-RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
-ASSETS = ("pump-a", "pump-b", "pump-c")
-NUM_PARTITIONS = 3
 NUM_WORKLOADS = 4
-MEMBER_TIMEOUT_S = 240.0
-SIGKILL_STATUS = -9
+SESSION_TIMEOUT_S = 6
+"""The shortest that Kafka allows by default: how long a dead member keeps its partitions."""
+BROKERS: dict[str, Callable[[Path], Broker]] = {
+    "shared": Broker,
+    "fragile": Broker,
+    "small disk": FullDiskBroker,
+    "cluster": Cluster,
+}
 
-CONTEXT = multiprocessing.get_context("forkserver")
 
+@dataclass(frozen=True)
+class Job:
+    """One run that is to be done."""
 
-@dataclass
-class Run:
-    """One run of the campaign, and what came of it."""
-
-    kind: str
+    kind: Kind
     seed: int
-    note: str = ""
-    num_starts: int = 0
-    num_kills: int = 0
-    duration_s: float = 0.0
-    num_records: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict[str, int])
-    reasons: dict[str, int] = field(default_factory=dict[str, int])
-    num_lost: int = 0
-    num_doubled: int = 0
-    faults: list[str] = field(default_factory=list[str])
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What no other run may use meanwhile."""
+        wanted = {self.kind.ground, self.kind.store or "folder"}
+        return frozenset(wanted - {"shared", "folder"})
 
 
-@dataclass
-class Place:
-    """Where a run happens."""
+class Campaign:
+    """All services of a campaign, started when first needed, and its runs."""
 
-    settings: Settings
-    model_dir: Path
-    folder: Path
-    workloads: dict[int, list[Message]]
-    expected: dict[int, Left]
-    broker: Broker | None = None
-
-
-def plant_files(folder: Path, prefix: str) -> list[Path]:
-    """Write the plant files of a run: equal rigs beside one another, sharing topics."""
-    files: list[Path] = []
-    for asset in ASSETS:
-        content = yaml.safe_load(RIG.read_text(encoding="utf-8"))
-        content["prefix"] = prefix
-        content["address"]["asset"] = asset
-        content["topics"] = {"partitions": NUM_PARTITIONS}
-        path = folder / f"{prefix}-{asset}.yaml"
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        files.append(path)
-    return files
-
-
-def workload(seed: int, plants: Sequence[Plant]) -> list[Message]:
-    """Return what all plants send, mixed as it would come in."""
-    rng = random.Random(seed)
-    queues = [messages_of(plant, seed * 10 + number) for number, plant in enumerate(plants)]
-    mixed: list[Message] = []
-    while any(queues):
-        queue = rng.choice([queue for queue in queues if queue])
-        mixed.append(queue.pop(0))
-    return mixed
-
-
-def publish(messages: Sequence[Message], plants: Sequence[Plant], settings: Settings) -> None:
-    """Send ``messages``, made for other topics, to the topics of these plants."""
-    for plant in plants:
-        wiring.prepare_topics(settings, plant)
-    prefix = plants[0].prefix
-    publisher = wiring.open_publisher(settings)
-    try:
-        publisher.publish(
-            [
-                Message(f"{prefix}.{m.topic.partition('.')[2]}", m.key, m.value, m.headers)
-                for m in messages
-            ]
-        )
-    finally:
-        publisher.close()
-
-
-def start(orders: Orders) -> BaseProcess:
-    """Start a member of the group as a process of its own."""
-    process = CONTEXT.Process(target=run, args=(orders,))
-    process.start()
-    return process
-
-
-def finish(process: BaseProcess, run_: Run, *, timeout_s: float = MEMBER_TIMEOUT_S) -> int:
-    """Wait for a member, and return its exit status."""
-    process.join(timeout_s)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-        run_.faults.append(f"a member did not end within {timeout_s:.0f} s")
-        return SIGKILL_STATUS
-    return process.exitcode
-
-
-class Harm:
-    """What is done to a run. Each kind is a method; all end with everything read."""
-
-    def __init__(self, place: Place, run_: Run, files: Sequence[Path], rng: random.Random) -> None:
-        self.place, self.run, self.rng = place, run_, rng
-        self.orders: dict[str, Any] = {
-            "settings": place.settings,
-            "plant_files": list(files),
-            "model_dir": place.model_dir,
-            "log": place.folder / f"{run_.kind}-{run_.seed}.log",
+    def __init__(self, folder: Path, model_dir: Path, stack: ExitStack) -> None:
+        self._folder, self._model_dir, self._stack = folder, model_dir, stack
+        self._lock = threading.Lock()
+        self._services: dict[str, Broker | S3Server] = {}
+        self._busy: set[str] = set()
+        self._expected: dict[int, Left] = {}
+        self.members = Members()
+        plants = [load_plant(path) for path in plant_files(folder, "made")]
+        self._workloads: dict[int, list[Message]] = {
+            number: make_workload(number, plants) for number in range(NUM_WORKLOADS)
         }
 
-    def none(self) -> None:
-        """Nothing: the unharmed run."""
-        self._to_the_end()
+    def do(self, job: Job) -> Report:
+        """Do one run and judge it."""
+        began_s = time.monotonic()
+        report, kind = Report(job.kind.name, job.seed), job.kind
+        try:
+            place = self._place(job)
+            files = plant_files(place.folder, f"f{job.seed}")
+            plants = [load_plant(path) for path in files]
+            which = job.seed % NUM_WORKLOADS
+            publish(self._workloads[which], plants, place.settings, claims=kind.store is not None)
+            run = Run(place, report, files, self.members)
+            kind.harm(run)
+            report.recoveries_s = run.recoveries_s()
+            left = what_is_left(plants, place.settings)
+            if kind is UNHARMED:
+                self._expected[which] = left
+            _judge(left, self._expected[which], report, kind)
+            if report.faults:
+                report.notes.append(run.log.read_text(encoding="utf-8")[-2000:])
+        except StoppedError:
+            raise
+        except Exception as failed:  # noqa: BLE001 one run must not end the campaign; it counts
+            report.faults.append(f"{type(failed).__name__}: {failed}"[:500])
+        report.duration_s = time.monotonic() - began_s
+        return report
 
-    def kill_at(self, place: str) -> None:
-        """SIGKILL at a certain place, up to three times, at a random call of it."""
-        for _ in range(self.rng.randint(1, 3)):
-            at_call = self.rng.randint(1, 8)
-            process = self._start(kill_after=place, kill_at_call=at_call)
-            self.run.note += f"{place}#{at_call} "
-            if finish(process, self.run) == SIGKILL_STATUS:
-                self.run.num_kills += 1
-        self._to_the_end()
+    @contextmanager
+    def claimed(self, jobs: list[Job]) -> Iterator[Job | None]:
+        """Yield the next of ``jobs`` whose services nobody else uses; None when none is left."""
+        job = None
+        while jobs:
+            with self._lock:
+                job = next((job for job in jobs if not job.wants & self._busy), None)
+                if job is not None:
+                    jobs.remove(job)
+                    self._busy |= job.wants
+                    break
+            time.sleep(0.1)
+        try:
+            yield job
+        finally:
+            with self._lock:
+                self._busy -= frozenset() if job is None else job.wants
 
-    def kill_at_any_time(self) -> None:
-        """SIGKILL from outside, at a random moment."""
-        for _ in range(self.rng.randint(1, 3)):
-            process = self._start()
-            process.join(self.rng.uniform(0.5, 6.0))
-            if process.exitcode is None:
-                process.kill()
-                self.run.num_kills += 1
-            process.join()
-        self._to_the_end()
-
-    def rebalance_storm(self) -> None:
-        """Members come and go, some by their own will, some killed, some under their old name."""
-        until_s = time.monotonic() + self.rng.uniform(8, 16)
-        members: dict[str, BaseProcess] = {}
-        while time.monotonic() < until_s:
-            name = self.rng.choice(["one", "two", "three", ""])
-            present = members.get(name)
-            if present is None or present.exitcode is not None:
-                settings = self.place.settings.model_copy(update={"replica": name})
-                leave_after_s = self.rng.choice([None, self.rng.uniform(1, 6)])
-                members[name] = self._start(settings=settings, leave_after_s=leave_after_s)
-            elif self.rng.random() < 0.5:
-                present.kill()
-                self.run.num_kills += 1
-            time.sleep(self.rng.uniform(0.2, 1.5))
-        for process in members.values():
-            process.kill()
-            process.join()
-        # Names that never come back keep their partitions until their session has ended.
-        self._to_the_end(replica="one")
-
-    def broker_killed(self) -> None:
-        """SIGKILL of the broker in the middle, and its restart a little later."""
-        broker = self.place.broker
-        assert broker is not None
-        process = self._start(is_patient=True)
-        process.join(self.rng.uniform(1.0, 5.0))
-        broker.kill()
-        self.run.num_kills += 1
-        time.sleep(self.rng.uniform(0.2, 3.0))
-        broker.start()
-        if finish(process, self.run) != DONE:
-            self._to_the_end()
-
-    def _start(self, **changes: Any) -> BaseProcess:
-        self.run.num_starts += 1
-        return start(Orders(**(self.orders | changes)))
-
-    def _to_the_end(self, *, replica: str | None = None) -> None:
-        settings = self.place.settings
-        if replica is not None:
-            settings = settings.model_copy(update={"replica": replica})
-        for _ in range(5):
-            status = finish(self._start(settings=settings, is_patient=True), self.run)
-            if status == DONE:
-                return
-            if status not in {AWAY, FENCED}:
-                self.run.faults.append(f"a member ended with status {status}")
-                return
-        self.run.faults.append("no member came to the end in five starts")
-
-
-def one_run(place: Place, kind: str, seed: int, harm: Callable[[Harm], None]) -> Run:
-    """Do one run and judge it."""
-    began_s = time.monotonic()
-    rng = random.Random(f"{kind}-{seed}")
-    run_ = Run(kind, seed)
-    files = plant_files(place.folder, f"f{seed}-{kind.replace(' ', '-')}")
-    plants = [load_plant(path) for path in files]
-    which = seed % NUM_WORKLOADS
-    publish(place.workloads[which], plants, place.settings)
-    harm(Harm(place, run_, files, rng))
-    left = what_is_left(plants, place.settings)
-    run_.num_records = sum(left.num_on_broker.values())
-    total = left.total
-    run_.outcomes = {name: getattr(total, name) for name in total.__dataclass_fields__}
-    run_.reasons = dict(left.reasons)
-    verdict = judge(left, place.expected.setdefault(which, left))
-    run_.num_lost, run_.num_doubled = verdict.num_lost, verdict.num_doubled
-    run_.faults += verdict.wrong
-    run_.duration_s = time.monotonic() - began_s
-    return run_
-
-
-def kinds_of_process_faults() -> dict[str, Callable[[Harm], None]]:
-    """Return every way in which a live process is harmed while the broker is well."""
-    kinds: dict[str, Callable[[Harm], None]] = {
-        f"killed after {place}" if place != "commit" else "killed before commit": (
-            lambda harm, place=place: harm.kill_at(place)
+    def _place(self, job: Job) -> Place:
+        kind = job.kind
+        with self._lock:
+            broker = self._services.get(kind.ground)
+            if broker is None:
+                data = self._folder / kind.ground.replace(" ", "-")
+                broker = self._stack.enter_context(BROKERS[kind.ground](data))
+                self._services[kind.ground] = broker
+            server = self._services.get("s3")
+            if kind.store == "s3" and server is None:
+                server = S3Server(self._folder / "s3")
+                server.start()
+                self._stack.callback(server.stop)
+                self._services["s3"] = server
+        assert isinstance(broker, Broker)
+        where: dict[str, object] = {}
+        if kind.store == "s3":
+            assert isinstance(server, S3Server)
+            where = {
+                "objects": f"s3://{server.bucket}/campaign",
+                "objects_endpoint": server.endpoint,
+                "objects_access_key": server.access_key,
+                "objects_secret_key": server.secret_key,
+            }
+        elif kind.store == "folder":
+            where = {"objects": str(self._folder / f"objects-{job.seed}")}
+        settings = Settings(
+            broker="kafka",
+            kafka_bootstrap=broker.bootstrap,
+            data_dir=self._folder,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            **where,  # pyright: ignore[reportArgumentType] built above
         )
-        for place in PLACES
-    }
-    kinds["killed at any time"] = Harm.kill_at_any_time
-    kinds["rebalance storm"] = Harm.rebalance_storm
-    return kinds
+        store = server if isinstance(server, S3Server) and kind.store == "s3" else None
+        return Place(settings, self._model_dir, self._folder, broker, store)
+
+
+def _judge(left: Left, expected: Left, report: Report, kind: Kind) -> None:
+    report.num_commands = left.num_on_broker[COMMAND_TOPIC]
+    report.num_records = sum(left.num_on_broker.values()) - report.num_commands
+    total = left.total
+    report.outcomes = {name: getattr(total, name) for name in total.__dataclass_fields__}
+    report.reasons = dict(left.reasons)
+    refused = [poison for where, poison in left.poisons.items() if where in left.dead_letters]
+    report.poisons = poison_table(Counter(left.poisons.values()), Counter(refused))
+    verdict = judge(left, expected, may_miss_claims=kind.may_miss_claims)
+    report.num_lost, report.num_doubled = verdict.num_lost, verdict.num_doubled
+    report.faults += verdict.wrong
+
+
+def plan(kinds: Iterable[Kind], scale: float) -> list[Job]:
+    """Return all runs, of each kind ``scale`` times as many as a full campaign has, at least 1.
+
+    Kinds alternate, so that a campaign that is cut short has seen all of them.
+    """
+    jobs: list[tuple[float, Job]] = []
+    for number, kind in enumerate(kinds):
+        count = max(1, round(kind.num_runs * scale))
+        jobs += [
+            ((index + 0.5) / count, Job(kind, 1000 * (number + 1) + index))
+            for index in range(count)
+        ]
+    return [job for _, job in sorted(jobs, key=lambda each: each[0])]
+
+
+def run_all(
+    campaign: Campaign, jobs: list[Job], *, num_workers: int, on_done: Callable[[Report], None]
+) -> None:
+    """Do every job, ``num_workers`` at once."""
+
+    def work() -> None:
+        while True:
+            with campaign.claimed(jobs) as job:
+                if job is None:
+                    return
+                on_done(campaign.do(job))
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        workers = [pool.submit(work) for _ in range(num_workers)]
+        try:
+            for worker in workers:
+                worker.result()
+        except BaseException:
+            jobs.clear()
+            campaign.members.stop()
+            raise
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the campaign; exit status 1 when anything was lost or doubled."""
+    """Run the campaign; exit status 1 when anything was lost, doubled or said differently."""
     options = _options(arguments)
     CONTEXT.set_forkserver_preload(["tests.faults.member"])
-    runs: list[Run] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kinds = [kind for kind in KINDS if not options.kinds or kind.name in options.kinds]
+    if os.geteuid() and any(kind.ground == "small disk" for kind in kinds):
+        sys.stdout.write("left out: full disks, which need the right to mount one (root)\n")
+        kinds = [kind for kind in kinds if kind.ground != "small disk"]
+    reports: list[Report] = []
     began_s = time.monotonic()
+    options.logs.mkdir(parents=True, exist_ok=True)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fusion-faults-")))
-        single = stack.enter_context(Broker(folder / "kafka"))
-        place = _place(folder, single.bootstrap, quick_model(folder))
-        place.broker = single
+        jobs = plan(kinds, options.scale)
+        num_jobs = len(jobs)
 
-        def do(kind: str, seed: int, harm: Callable[[Harm], None], where: Place) -> None:
-            done = one_run(where, kind, seed, harm)
-            runs.append(done)
-            sys.stdout.write(f"{page.line(done, len(runs))}\n")
+        def on_done(report: Report) -> None:
+            reports.append(report)
+            passed_min = (time.monotonic() - began_s) / 60
+            line = page.line(report, len(reports), num_jobs + NUM_WORKLOADS)
+            sys.stdout.write(f"{passed_min:5.1f} min {line}\n")
             sys.stdout.flush()
-            if done.faults:
-                shutil.copy(where.folder / f"{kind}-{seed}.log", options.logs)
+            page.save(reports, options.json, duration_s=time.monotonic() - began_s)
+            if report.faults:
+                name = f"{report.kind}-{report.seed}"
+                for path in folder.glob(f"{name}.*"):
+                    shutil.copy(path, options.logs)
 
-        options.logs.mkdir(parents=True, exist_ok=True)
+        campaign = Campaign(folder, options.model or quick_model(folder), stack)
         for number in range(NUM_WORKLOADS):
-            do("unharmed", number, Harm.none, place)
-        kinds = kinds_of_process_faults()
-        for number in range(options.runs):
-            kind = list(kinds)[number % len(kinds)]
-            do(kind, 100 + number, kinds[kind], place)
-        for number in range(options.broker_runs):
-            do("broker killed", 1000 + number, Harm.broker_killed, place)
-        if options.cluster_runs:
-            cluster = stack.enter_context(Cluster(folder / "cluster"))
-            wide = _place(folder, cluster.bootstrap, place.model_dir)
-            wide.workloads, wide.expected, wide.broker = place.workloads, place.expected, cluster
-            for number in range(options.cluster_runs):
-                do("one of three brokers down", 2000 + number, Harm.broker_killed, wide)
-    wrong = [done for done in runs if done.faults]
+            on_done(campaign.do(Job(UNHARMED, number)))
+        run_all(campaign, jobs, num_workers=options.workers, on_done=on_done)
+    wrong = [report for report in reports if report.faults]
     if options.page is not None:
-        page.write(runs, options.page, duration_s=time.monotonic() - began_s)
-    if options.json is not None:
-        options.json.write_text(json.dumps([vars(done) for done in runs], indent=1))
-    sys.stdout.write(f"{len(runs)} runs, {len(wrong)} with faults\n")
+        page.write(options.json, options.page)
+    sys.stdout.write(f"{len(reports)} runs, {len(wrong)} with faults\n")
     return 1 if wrong else 0
-
-
-def _place(folder: Path, bootstrap: str, model_dir: Path) -> Place:
-    settings = Settings(
-        broker="kafka",
-        kafka_bootstrap=bootstrap,
-        data_dir=folder,
-        session_timeout_s=6,
-    )
-    plants = [load_plant(path) for path in plant_files(folder, "made")]
-    workloads = {number: workload(number, plants) for number in range(NUM_WORKLOADS)}
-    return Place(settings, model_dir, folder, workloads, {})
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=160, help="runs with harmed processes")
-    parser.add_argument("--broker-runs", type=int, default=20, help="runs with the broker killed")
-    parser.add_argument("--cluster-runs", type=int, default=20, help="runs on three brokers")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of a full campaign's runs")
+    parser.add_argument("--workers", type=int, default=2, help="runs at once")
+    parser.add_argument("--kinds", nargs="*", help=f"of {[kind.name for kind in KINDS]}")
+    parser.add_argument("--model", type=Path, help="a model of the rig, instead of training one")
     parser.add_argument("--page", type=Path, help="write the report here")
-    parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument(
+        "--json", type=Path, default=Path("out/faults.json"), help="write every run here"
+    )
     parser.add_argument("--logs", type=Path, default=Path("out/faults"), help="logs of bad runs")
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

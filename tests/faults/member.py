@@ -6,6 +6,7 @@ what a pulled plug leaves behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,10 +21,12 @@ import torch
 
 from connectors.embedded_broker import EmbeddedPublisher
 from connectors.kafka_io import KafkaPublisher, KafkaSource
+from connectors.kafka_io import source as kafka_source
 from flows.cli.plant import load_plant
 from flows.live import Watched, open_live, run_live
 from flows.settings import Settings
 from fusion.errors import BrokerUnavailableError, FencedError
+from fusion.stream import live as stream_live
 from fusion.stream.shard import Shard
 
 assert torch.get_num_threads() >= 1, "imported here, so that forked members need not"
@@ -31,6 +34,7 @@ assert torch.get_num_threads() >= 1, "imported here, so that forked members need
 PLACES = ("poll", "decode", "score", "produce", "commit", "committed")
 """Where a member kills itself: after each of these, ``commit`` being *before* the commit."""
 DONE, FENCED, AWAY = 0, 3, 4
+ASK_EVERY_S = 0.4
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,15 @@ class Orders:
     kill_at_call: int = 1
     is_patient: bool = False
     """Waits for a broker that is away, as ``fusion live`` does; else it ends."""
+    num_shards: int = 0
+    """Comes to its end only while it owns so many partition numbers: others may be dead."""
     leave_after_s: float | None = None
+    max_poll_records: int = 500
+    """Of one poll; few make many moments to die in."""
+    say_every_s: float = 0.2
     log: Path | None = None
+    steps: Path | None = None
+    """Gets a line, the time, for every committed transaction."""
 
 
 def run(orders: Orders) -> None:
@@ -54,6 +65,8 @@ def run(orders: Orders) -> None:
         log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+    kafka_source.MAX_POLL_RECORDS = orders.max_poll_records
+    stream_live.SAY_EVERY_S = orders.say_every_s
     if orders.kill_after is not None:
         _kill_after(orders.kill_after, orders.kill_at_call)
     watched = [Watched(load_plant(path), orders.model_dir) for path in orders.plant_files]
@@ -64,11 +77,9 @@ def run(orders: Orders) -> None:
 
     try:
         if orders.is_patient:
-            _watch_patiently(watched, orders.settings, should_stop)
+            _watch_patiently(watched, orders, should_stop)
         else:
-            with open_live(watched, orders.settings) as live:
-                for _ in run_live(live, should_stop=should_stop, may_end=lambda: True):
-                    pass
+            _watch(watched, orders, should_stop)
     except FencedError as fenced:
         sys.stdout.write(f"{fenced}\n")
         sys.exit(FENCED)
@@ -80,20 +91,48 @@ def run(orders: Orders) -> None:
     os._exit(DONE)
 
 
+def _watch(watched: Sequence[Watched], orders: Orders, should_stop: Callable[[], bool]) -> None:
+    with contextlib.ExitStack() as stack:
+        live = stack.enter_context(open_live(watched, orders.settings))
+        path = orders.steps or Path(os.devnull)
+        steps = stack.enter_context(path.open("a", encoding="utf-8"))
+        is_time = _EveryNowAndThen()
+
+        def may_end() -> bool:
+            return len(live.shards) >= orders.num_shards and is_time()
+
+        for step in run_live(live, should_stop=should_stop, may_end=may_end):
+            steps.write(f"{time.monotonic():.3f} {step.num_records} {len(step.scores)}\n")
+            steps.flush()
+
+
+class _EveryNowAndThen:
+    """Whether it is time to ask the broker again whether everything is read; it costs a while."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def __call__(self) -> bool:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + ASK_EVERY_S
+        return True
+
+
 def _watch_patiently(
-    watched: Sequence[Watched], settings: Settings, should_stop: Callable[[], bool]
+    watched: Sequence[Watched], orders: Orders, should_stop: Callable[[], bool]
 ) -> None:
     """Go on across times without a broker, until everything is read."""
     while not should_stop():
         try:
-            with open_live(watched, settings) as live:
-                for _ in run_live(live, should_stop=should_stop, may_end=lambda: True):
-                    pass
-                return
+            _watch(watched, orders, should_stop)
         except BrokerUnavailableError as away:
             sys.stdout.write(f"{time.monotonic():.1f} {away}\n")
             sys.stdout.flush()
             time.sleep(0.5)
+        else:
+            return
 
 
 def _kill_after(place: str, at_call: int) -> None:

@@ -1,107 +1,172 @@
-"""What a plant sends in one run of the campaign: ordinary, late, repeated and poisoned records.
+"""What plants send in one run of the campaign: ordinary, late, repeated and poisoned records.
 
 Everything follows from a seed, so that an unharmed run and a harmed one get the same records.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
-import numpy as np
+import yaml
 
-from fusion.plant import Plant, StreamSender
-from fusion.schema import AudioChunk, Message, Payload, TelemetryBatch, VideoFrame
-from fusion.schema.records import MAX_RECORD_BYTES
-from fusion.simulation import normal_scenario, simulate
+from flows import wiring
+from flows.settings import Settings
+from fusion.plant import NANOSECONDS, Plant, StreamSender
+from fusion.ports import ObjectStore
+from fusion.schema import AudioChunk, Message, Payload
+from fusion.simulation import EPOCH_NS, FaultInterval, Scenario, simulate
+from fusion.stream.claims import Claim
+from tests.faults.poisons import CLAIMS, COMMANDS, ON_THE_WAY, POISON_HEADER, modality_of
 
-DURATION_S = 30.0
-FAR_AHEAD_NS = 4_000_000_000_000_000_000
-POISON_SHARE, REPEAT_SHARE, LATE_SHARE = 0.05, 0.05, 0.02
-
-Spoil = Callable[[Message, random.Random], Message]
-
-
-def _value(change: Callable[[bytes, random.Random], bytes]) -> Spoil:
-    return lambda message, rng: dataclasses.replace(message, value=change(message.value, rng))
-
-
-def _header(name: str, text: str | None) -> Spoil:
-    def spoil(message: Message, _rng: random.Random) -> Message:
-        headers = {key: value for key, value in message.headers.items() if key != name}
-        return dataclasses.replace(
-            message, headers=headers if text is None else {**headers, name: text}
-        )
-
-    return spoil
+RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
+ASSETS = ("pump-a", "pump-b", "pump-c")
+NUM_PARTITIONS = 3
+DURATION_S = 40.0
+REPEAT_SHARE, LATE_SHARE = 0.05, 0.02
+NUM_SPARED = 12
+"""Records of a plant's beginning that are never poisoned: only after them can one be too old."""
+CLAIM_THRESHOLD_BYTES = 3_000
+"""Most sounds and pictures are larger: where runs claim at all, they claim often."""
 
 
-def _flip(value: bytes, rng: random.Random) -> bytes:
-    at = rng.randrange(len(value) // 4, len(value) - 64)
-    return value[:at] + bytes(64) + value[at + 64 :]
+def plant_files(folder: Path, prefix: str) -> list[Path]:
+    """Write the plant files of a run: equal rigs beside one another, sharing topics."""
+    files: list[Path] = []
+    for asset in ASSETS:
+        content = yaml.safe_load(RIG.read_text(encoding="utf-8"))
+        content["prefix"] = prefix
+        content["address"]["asset"] = asset
+        content["topics"] = {"partitions": NUM_PARTITIONS}
+        for stream in content["streams"]:
+            if stream["modality"] == "audio":
+                stream["clock"] = "receive"
+        path = folder / f"{prefix}-{asset}.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        files.append(path)
+    return files
 
 
-POISONS: dict[str, Spoil] = {
-    "empty": _value(lambda _value, _rng: b""),
-    "random bytes": _value(lambda value, rng: rng.randbytes(len(value))),
-    "JSON instead of Avro": _value(lambda _value, _rng: b'{"tank_level": 1.0}'),
-    "cut in half": _value(lambda value, _rng: value[: len(value) // 2]),
-    "something appended": _value(lambda value, _rng: value + b"\x00"),
-    "overwritten in the middle": _value(_flip),
-    "too large": _value(lambda _value, _rng: bytes(MAX_RECORD_BYTES + 1)),
-    "no subject": _header("ce_subject", None),
-    "unknown subject": _header("ce_subject", "a/b/c/d/e/f/nobody"),
-    "a sequence number that is none": _header("seq", "seven"),
-    "no epoch": _header("epoch", None),
-    "unknown type": _header("ce_type", "fusion.smell"),
-    "headers that are no text": _header("seq", b"\xff\xfe".decode(errors="surrogateescape")),
-    "a stranger's key": lambda message, _rng: dataclasses.replace(message, key="who/is/this"),
-    "another stream's payload": _header("ce_type", "fusion.telemetry"),
-}
+def make_workload(seed: int, plants: Sequence[Plant]) -> list[Message]:
+    """Return what all plants send, mixed as it would come in, with every kind of poison."""
+    rng = random.Random(seed)
+    kinds = sorted([*ON_THE_WAY, *CLAIMS])
+    rng.shuffle(kinds)
+    queues = [
+        list(_sent_by(plant, seed * 10 + number, kinds[number :: len(plants)]))
+        for number, plant in enumerate(plants)
+    ]
+    topic, key = plants[0].topic("alarm-commands"), str(plants[0].address)
+    queues.append([Message(topic, key, value, _poison(kind)) for kind, (value, _) in _commands()])
+    mixed: list[Message] = []
+    while any(queues):
+        queue = rng.choice([queue for queue in queues if queue])
+        mixed.append(queue.pop(0))
+    return mixed
 
 
-def messages_of(plant: Plant, seed: int) -> list[Message]:
-    """Return everything that ``plant`` sends, in the order in which it is published."""
+def publish(
+    messages: Iterable[Message], plants: Sequence[Plant], settings: Settings, *, claims: bool
+) -> None:
+    """Send ``messages``, made for other topics, to the topics of these plants.
+
+    With ``claims`` large values go to the object store; poison that is larger stays what it is.
+    """
+    wiring.prepare_topics(settings, plants[0])
+    prefix = plants[0].prefix
+    store, now_ns = wiring.open_objects(settings), wiring.open_clock().now_ns()
+    sent: list[Message] = []
+    for made in messages:
+        message = dataclasses.replace(made, topic=f"{prefix}.{made.topic.partition('.')[2]}")
+        poison = message.headers.get(POISON_HEADER)
+        if poison in CLAIMS:
+            spoil, _ = CLAIMS[poison]
+            message = spoil(message, store, prefix, now_ns)
+        elif poison is None and claims and len(message.value) > CLAIM_THRESHOLD_BYTES:
+            message = _claimed(message, store, prefix, now_ns)
+        sent.append(message)
+    with contextlib.closing(wiring.open_publisher(settings)) as publisher:
+        publisher.publish(sent)
+
+
+def _claimed(message: Message, store: ObjectStore, prefix: str, now_ns: int) -> Message:
+    claim = Claim.of(message.value, prefix=prefix, now_ns=now_ns)
+    store.put(claim.key, message.value)
+    return dataclasses.replace(
+        message, value=b"", headers={**message.headers, **claim.to_headers()}
+    )
+
+
+def _sent_by(plant: Plant, seed: int, kinds: Sequence[str]) -> Iterator[Message]:
+    """Yield everything that ``plant`` sends, in the order in which it is published."""
     rng = random.Random(seed)
     senders = {
         stream.name: StreamSender(plant, stream.name, source="campaign", epoch=f"boot-{seed}")
         for stream in plant.streams
     }
+    payloads = [_received(payload) for payload in simulate(_scenario(seed), plant)]
+    spoilt = _choose(payloads, kinds, rng)
     arrivals: list[tuple[float, int, Message]] = []
-    for number, payload in enumerate(_payloads(plant, seed)):
-        message = senders[payload.stream].message(_perhaps_impossible(payload, rng))
+    for number, payload in enumerate(payloads):
+        message = senders[payload.stream].message(payload)
         # Jitter within the allowed lateness; a few come long after their ticks are closed.
         arrival = number + rng.uniform(0, 3)
-        if rng.random() < LATE_SHARE:
+        if rng.random() < LATE_SHARE and number not in spoilt:
             arrival += 60
-        if rng.random() < POISON_SHARE:
-            kind = rng.choice(sorted(POISONS))
-            message = POISONS[kind](message, rng)
+        if number in spoilt:
+            message = _spoil(message, payload, spoilt[number], rng)
         arrivals.append((arrival, number, message))
         if rng.random() < REPEAT_SHARE:
             arrivals.append((arrival + rng.uniform(0, 30), number, message))
-    return [message for _, _, message in sorted(arrivals, key=lambda each: each[:2])]
+    yield from (message for _, _, message in sorted(arrivals, key=lambda each: each[:2]))
 
 
-def _payloads(plant: Plant, seed: int) -> Iterator[Payload]:
-    return simulate(normal_scenario(duration_s=DURATION_S, seed=seed), plant)
+def _scenario(seed: int) -> Scenario:
+    """Return a run with something to alarm about, so that alarms are judged too."""
+    knocked = FaultInterval("camera_moved", DURATION_S / 3, DURATION_S)
+    return Scenario(DURATION_S, seed, EPOCH_NS, (knocked,))
 
 
-def _perhaps_impossible(payload: Payload, rng: random.Random) -> Payload:
-    """Return ``payload``, now and then with content that decodes and cannot be used."""
-    if rng.random() > POISON_SHARE / 2:
+def _received(payload: Payload) -> Payload:
+    """Return ``payload`` with the time that counts where a plant trusts its own host's clock."""
+    if not isinstance(payload, AudioChunk):
         return payload
-    if isinstance(payload, TelemetryBatch):
-        far_R_ns = payload.t_source_R_ns + FAR_AHEAD_NS
-        return rng.choice(
-            [
-                dataclasses.replace(payload, t_source_R_ns=far_R_ns),
-                dataclasses.replace(payload, tags=("nobody", *payload.tags[1:])),
-                dataclasses.replace(payload, values_RC=np.full_like(payload.values_RC, np.nan)),
-            ]
-        )
-    if isinstance(payload, AudioChunk):
-        return dataclasses.replace(payload, sample_rate_hz=payload.sample_rate_hz // 2)
-    assert isinstance(payload, VideoFrame)
-    return dataclasses.replace(payload, t_capture_ns=payload.t_capture_ns + FAR_AHEAD_NS)
+    length_ns = len(payload.samples_N) * NANOSECONDS // payload.sample_rate_hz
+    return dataclasses.replace(payload, t_receive_ns=payload.t_start_ns + length_ns)
+
+
+def _choose(
+    payloads: Sequence[Payload], kinds: Sequence[str], rng: random.Random
+) -> dict[int, str]:
+    """Return which payload is spoilt how: every kind once, a fitting payload for each."""
+    chosen: dict[int, str] = {}
+    for kind in kinds:
+        poison = ON_THE_WAY.get(kind)
+        wanted = None if poison is None else poison.modality
+        fitting = [
+            number
+            for number, payload in enumerate(payloads)
+            if number >= NUM_SPARED
+            and number not in chosen
+            and wanted in {None, modality_of(payload)}
+        ]
+        chosen[rng.choice(fitting)] = kind
+    return chosen
+
+
+def _spoil(message: Message, payload: Payload, kind: str, rng: random.Random) -> Message:
+    poison = ON_THE_WAY.get(kind)
+    if poison is not None:
+        message = poison.spoil(message, payload, rng)
+    return dataclasses.replace(message, headers={**message.headers, **_poison(kind)})
+
+
+def _poison(kind: str) -> dict[str, str]:
+    return {POISON_HEADER: kind}
+
+
+def _commands() -> Iterator[tuple[str, tuple[bytes, object]]]:
+    yield from COMMANDS.items()

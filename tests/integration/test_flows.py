@@ -17,6 +17,7 @@ from flows.replay import replay
 from flows.settings import Settings
 from fusion.errors import RecipeError
 from fusion.manifest import load_manifest
+from fusion.schema import Record
 from fusion.simulation import normal_scenario, simulate
 
 RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
@@ -56,6 +57,21 @@ def test_ingest_stores_each_record_once_and_train_makes_a_model(
     assert manifest.data_version == wiring.open_lake(settings).version(plant.sense_topics)
     assert manifest.num_train_ticks + manifest.num_calibration_ticks == 480
     assert [gauges["step"] for gauges in manifest.gauges] == [0, 10]
+
+    # More comes, what the model saw is joined and expires: it can still be trained again.
+    lake, upkeep = wiring.open_lake(settings), wiring.open_lake_upkeep(settings)
+    for topic in plant.sense_topics:
+        lake.append([Record(topic, 0, 10**6, "k", b"no payload", {}, t_broker_ns=2**62)])
+        upkeep.compact(topic, target_bytes=32_000_000)
+        upkeep.expire(topic, before_ns=2**62)
+    assert len(lake.read(plant.sense_topics)) == len(plant.sense_topics)
+    again = train(
+        str(plant_file), "quick", settings=settings, steps=10, data_version=manifest.data_version
+    )
+    repeated = load_manifest(again.model_dir)
+    assert repeated.data_version == manifest.data_version
+    assert repeated.num_train_ticks == manifest.num_train_ticks
+    assert repeated.gauges == manifest.gauges
 
 
 def test_train_without_data_says_what_to_do(plant_file: Path, tmp_path: Path) -> None:

@@ -54,13 +54,15 @@ def numbers(source: KafkaSource) -> set[int]:
     return {part.partition for part in source.assigned()}
 
 
-def poll_until(members: Sequence[KafkaSource], is_done: Callable[[], bool]) -> None:
+def poll_until(
+    members: Sequence[KafkaSource], is_done: Callable[[], bool], *, timeout_s: float = 0.05
+) -> None:
     """Let ``members`` take turns, as processes do at once, until ``is_done``."""
     deadline_s = time.monotonic() + PATIENCE_S
     while not is_done():
         assert time.monotonic() < deadline_s, [sorted(numbers(member)) for member in members]
         for member in members:
-            member.poll(timeout_s=0.05)
+            member.poll(timeout_s=timeout_s)
 
 
 def share_everything(members: Sequence[KafkaSource]) -> bool:
@@ -78,6 +80,28 @@ def test_a_number_is_assigned_with_all_its_topics(join: Open, topics: list[str])
         assert set(member.assigned()) == {
             TopicPartition(topic, number) for topic in topics for number in numbers(member)
         }
+
+
+def test_members_that_are_busy_between_polls_come_to_rest(join: Open) -> None:
+    members = [join(), join(), join()]
+
+    def have_worked_and_share() -> bool:
+        time.sleep(0.2)  # the group answers while nobody polls: that is what is tested here
+        return share_everything(members)
+
+    poll_until(members, have_worked_and_share, timeout_s=0)
+
+
+def test_metadata_that_change_and_change_back_leave_no_member_behind(join: Open) -> None:
+    first = join()
+    poll_until([first], lambda: share_everything([first]))
+    coordinator = first._consumer._coordinator
+    seen = coordinator._metadata_snapshot
+    coordinator._metadata_snapshot = {}
+    first.poll(timeout_s=0)
+    coordinator._metadata_snapshot = seen
+    second = join()
+    poll_until([first, second], lambda: share_everything([first, second]))
 
 
 def test_a_newcomer_takes_its_share_and_the_rest_stays(join: Open) -> None:

@@ -30,6 +30,7 @@ from fusion.schema import Message, TopicPartition
 from tests.conftest import SecureKafka
 
 RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
+NUM_TOPICS = 12
 
 
 def with_password(secure: SecureKafka, **changed: object) -> KafkaSettings:
@@ -187,4 +188,4 @@ def test_a_command_with_a_wrong_password_ends_with_2(
     assert secure_kafka.password not in said.replace("\n", "")
     code, said = run(f"{secure_kafka.password}\n")
     assert code == 0
-    assert said.count("missing") == 11
+    assert said.count("missing") == NUM_TOPICS

@@ -122,6 +122,17 @@ def logs(draw: st.DrawFn) -> list[Log]:
     return partitions
 
 
+CHOICES = st.lists(st.integers(0, 2), min_size=1, max_size=9)
+
+
+def is_usable(record: Record) -> bool:
+    try:
+        admit(record, PLANT)
+    except RecordError:
+        return False
+    return True
+
+
 def push(aligner: Aligner, record: Record) -> list[Observation]:
     try:
         envelope, payload = admit(record, PLANT)
@@ -235,6 +246,46 @@ def test_ticks_in_which_the_whole_plant_was_silent_belong_to_the_window() -> Non
     newest = windows(again)
     assert newest[209] == windows(expected)[209]
     assert len(newest[209]) == CONTEXT_TICKS
+
+
+@settings(max_examples=150, deadline=None)
+@given(logs(), st.lists(st.integers(0, 2), min_size=1, max_size=9), st.data())
+def test_killed_again_and_again_refuses_each_record_once_and_forgets_nothing(
+    partitions: list[Log], choices: list[int], data: st.DataObject
+) -> None:
+    """Also when a process dies before it has read as far as the one before it."""
+    expected, expected_counts = without_restart(partitions, choices)
+    num_kills = data.draw(st.integers(2, 4), label="kills")
+    snapshot, start = None, {}
+    letters: list[tuple[TopicPartition, int]] = []
+    delivered: dict[int, tuple[object, ...]] = {}
+    aligner = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    for life in range(num_kills + 1):
+        aligner = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+        if snapshot is not None:
+            aligner.restore(snapshot)
+        order = interleave(partitions, data.draw(CHOICES), start)
+        if life < num_kills:
+            order = order[: data.draw(st.integers(0, len(order)), label="commit after")]
+        closed: list[Observation] = []
+        for record in order:
+            if not is_usable(record) and not aligner.was_refused(record):
+                letters.append((record.topic_partition, record.offset))
+            closed += push(aligner, record)
+        if life == num_kills:
+            closed += aligner.flush()
+        newest = max(delivered, default=None)
+        delivered |= {
+            each.tick: as_comparable(each)
+            for each in closed
+            if newest is None or each.tick > newest
+        }
+        snapshot = json.loads(json.dumps(aligner.snapshot()))
+        start = {part.topic: offset for part, offset in aligner.positions().items()}
+    poison = [record for log in partitions for record in log.records if not is_usable(record)]
+    assert sorted(letters) == sorted((each.topic_partition, each.offset) for each in poison)
+    assert list(delivered.values()) == [as_comparable(each) for each in expected]
+    assert aligner.total() == expected_counts
 
 
 @settings(max_examples=60, deadline=None)

@@ -42,10 +42,12 @@ def test_every_client_knows_every_option(ca_file: Path) -> None:
     assert options["ssl_cafile"] == str(ca_file)
 
 
-def test_plaintext_says_nothing_more_than_where() -> None:
+def test_plaintext_says_no_more_than_where_and_how_soon_again() -> None:
     assert KafkaSettings("broker:9092").client_options() == {
         "bootstrap_servers": "broker:9092",
         "security_protocol": "PLAINTEXT",
+        # kafka-python's own half a minute would find a broker again long after it is back.
+        "reconnect_backoff_max_ms": 1_000,
     }
 
 

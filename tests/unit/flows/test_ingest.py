@@ -66,7 +66,9 @@ class ScriptedSource:
     def positions(self) -> dict[TopicPartition, int]:
         return dict(self._positions)
 
-    def committed(self) -> dict[TopicPartition, int]:
+    def committed(
+        self, partitions: Collection[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
         return {}
 
     def end_offsets(self) -> dict[TopicPartition, int]:

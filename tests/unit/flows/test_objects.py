@@ -151,6 +151,19 @@ def in_a_dead_letter(content: bytes, days: float, where: Settings) -> str:
     return key
 
 
+def test_what_a_model_was_trained_on_stays_when_its_records_expire(
+    where: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = in_the_lake_only(b"seen", 5, where, offset=1)
+    gone = in_the_lake_only(b"seen by nobody", 5, where, offset=2)
+    monkeypatch.setattr(
+        "flows.objects.model_data_versions", lambda _: {"model": "swept.video@1,swept.audio@none"}
+    )
+    wiring.open_lake_upkeep(where).expire("swept.video", before_ns=2)
+    assert [each.key for each in sweep(PLANT, where, older_than_hours=24)] == [gone]
+    assert keys(where) == {key}
+
+
 def test_an_empty_lake_may_be_the_wrong_one(where: Settings) -> None:
     send(b"new", 0, where)
     orphan = put(b"orphan", 5, where)

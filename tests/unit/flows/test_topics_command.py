@@ -14,6 +14,7 @@ from flows.cli import main
 from flows.terminal import CONSOLE
 
 RIG = yaml.safe_load((Path(__file__).parents[3] / "plants" / "rig.yaml").read_text("utf-8"))
+NUM_TOPICS = 12
 
 
 class Ended(NamedTuple):
@@ -49,11 +50,11 @@ def test_topics_are_shown_tried_created_and_verified(run: Run) -> None:
     assert "rig.audio would be created: 2 partition(s), delete, 168 h" in tried.said
     shown = run("show", partitions=2)
     assert shown.code == 0
-    assert shown.said.count("missing") == 11
-    assert run("apply", partitions=2).said.count("created") == 11
+    assert shown.said.count("missing") == NUM_TOPICS
+    assert run("apply", partitions=2).said.count("created") == NUM_TOPICS
     again = run("show", partitions=2)
     assert again.code == 0
-    assert again.said.count("right") == 11
+    assert again.said.count("right") == NUM_TOPICS
 
 
 def test_a_difference_ends_with_2_until_it_is_mended(run: Run) -> None:

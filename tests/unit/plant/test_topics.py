@@ -45,9 +45,10 @@ def test_the_rig_has_these_topics() -> None:
         "rig.scores": (1, False, 2_160),
         "rig.alarm-events": (1, False, 720),
         "rig.dead-letters": (1, False, 720),
+        "rig.dead-letter-replays": (1, True, 0),
         "rig.stream-health": (1, False, 168),
         "rig.alarms": (1, True, 0),
-        "rig.checkpoints": (1, True, 0),
+        "rig.checkpoints": (6, True, 0),
         "rig.schemas": (1, True, 0),
     }
 
@@ -63,7 +64,7 @@ def test_a_plant_without_sound_has_no_topic_of_sound() -> None:
 def test_commands_meet_the_senses_of_their_asset(partitions: int) -> None:
     plant = rig(partitions=partitions)
     found = topics_of(plant)
-    together = {*plant.sense_topics, plant.topic("alarm-commands")}
+    together = {*plant.sense_topics, plant.topic("alarm-commands"), plant.topic("checkpoints")}
     assert {found[topic].partitions for topic in together} == {partitions}
     assert {spec.partitions for topic, spec in found.items() if topic not in together} == {1}
 

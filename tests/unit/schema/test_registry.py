@@ -63,7 +63,7 @@ def foreign_schemas(draw: st.DrawFn) -> dict[str, Any]:
     """Return a schema near one of ours: fields dropped, retyped, moved, others added."""
     content = json.loads(NEWEST[draw(st.sampled_from(sorted(NEWEST)))].text)
     fields: list[dict[str, Any]] = content["fields"]
-    for _ in range(draw(st.integers(0, 3))):
+    for number in range(draw(st.integers(0, 3))):
         field = draw(st.sampled_from(fields))
         kind = field["type"]
         is_enum = isinstance(kind, dict) and kind["type"] == "enum"
@@ -77,7 +77,7 @@ def foreign_schemas(draw: st.DrawFn) -> dict[str, Any]:
         elif change == "symbols" and is_enum and kind["name"].endswith("sound_encoding"):
             field["type"] = draw(ENCODINGS)
         elif change == "add":
-            fields.append({"name": f"extra_{len(fields)}", "type": draw(TYPES)})
+            fields.append({"name": f"extra_{number}", "type": draw(TYPES)})
         for each in fields:
             each.pop("default", None)
     return content | {"fields": draw(st.permutations(fields))}

@@ -22,8 +22,6 @@ from fusion.simulation import normal_scenario
 from tests.e2e.conftest import Rig, make_plant, publish
 from tests.e2e.test_backfill import Done
 
-pytest_plugins = ["tests.e2e.conftest"]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:

@@ -1,0 +1,233 @@
+"""The live loop: what it does when the group, the broker or inference misbehaves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, cast
+
+import pytest
+
+from fusion.errors import FencedError, InferenceUnavailableError
+from fusion.plant import NANOSECONDS
+from fusion.schema import Record, TopicPartition
+from fusion.stream.live import FENCED_PATIENCE_S, SAY_EVERY_S, Live
+from fusion.stream.shard import Step
+
+AUDIO, VIDEO = TopicPartition("p.audio", 0), TopicPartition("p.video", 0)
+
+
+class Clock:
+    """A clock that advances when somebody sleeps, and by a poll."""
+
+    def __init__(self) -> None:
+        self.t_ns = 1_000 * NANOSECONDS
+
+    def now_ns(self) -> int:
+        return self.t_ns
+
+    def sleep(self, duration_s: float) -> None:
+        self.t_ns += round(duration_s * NANOSECONDS)
+
+
+@dataclass
+class Group:
+    """A source whose assignment the test decides; the contract suite has the real ones."""
+
+    clock: Clock
+    stamps: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
+    batches: list[list[Record]] = field(default_factory=list[list[Record]])
+    held: list[set[TopicPartition]] = field(default_factory=list[set[TopicPartition]])
+    num_kept_alive: int = 0
+    moves_at: int | None = None
+    """At this call of ``keep_alive`` every partition goes to another member."""
+    ends: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
+
+    def poll(self, *, timeout_s: float) -> list[Record]:
+        self.clock.sleep(timeout_s)
+        return self.batches.pop(0) if self.batches else []
+
+    def assigned(self) -> dict[TopicPartition, int]:
+        return dict(self.stamps)
+
+    def keep_alive(self) -> None:
+        self.num_kept_alive += 1
+        if self.num_kept_alive == self.moves_at:
+            self.stamps = {}
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        self.held.append(set(partitions))
+
+    def positions(self) -> dict[TopicPartition, int]:
+        return dict.fromkeys(self.stamps, 0)
+
+    def end_offsets(self) -> dict[TopicPartition, int]:
+        return dict.fromkeys(self.stamps, 0) | self.ends
+
+
+@dataclass
+class OneShard:
+    """Stands for a shard: takes, works and says as it is told."""
+
+    ahead: set[str] = field(default_factory=set[str])
+    failures: list[Exception] = field(default_factory=list[Exception])
+    is_fenced: bool = False
+    taken: list[Record] = field(default_factory=list[Record])
+    said: list[list[int]] = field(default_factory=list[list[int]])
+    is_closed: bool = False
+    chains: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def has_something_to_say(self) -> bool:
+        return bool(self.taken)
+
+    def take(self, records: list[Record]) -> None:
+        self.taken += records
+
+    def work(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def flush(self) -> None:
+        """Nothing is open."""
+
+    def say(self) -> Step:
+        if self.is_fenced:
+            raise FencedError("another one writes")
+        self.said.append([record.offset for record in self.taken])
+        self.taken = []
+        return Step(len(self.said[-1]))
+
+    def topics_ahead(self) -> set[str]:
+        return self.ahead
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Rig:
+    """A live process with everything around it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.group = Group(self.clock, stamps={AUDIO: 1, VIDEO: 1})
+        self.shards: list[OneShard] = []
+        self.next_shard = OneShard()
+        self.num_beats = 0
+        self.live = Live(
+            cast("Any", self.group), self.clock, cast("Any", self.open_shard), self.beat
+        )
+
+    def open_shard(self, _number: int) -> OneShard:
+        self.shards.append(self.next_shard)
+        self.next_shard = OneShard()
+        return self.shards[-1]
+
+    def beat(self, _progress: object) -> None:
+        self.num_beats += 1
+
+    def rounds(self, num_rounds: int) -> list[Step]:
+        left = count(num_rounds, -1)
+        return list(self.live.steps(should_stop=lambda: next(left) <= 0))
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def records(*offsets: int, part: TopicPartition = AUDIO) -> list[Record]:
+    return [Record(part.topic, part.partition, n, "k", b"", {}, t_broker_ns=0) for n in offsets]
+
+
+def test_records_of_a_partition_that_was_just_given_are_left_to_the_next_poll(rig: Rig) -> None:
+    rig.group.batches = [records(5), records(3, 4, 5)]
+    rig.rounds(6)
+    # Opening the shard seeks back: what the first poll brought comes again, in its place.
+    assert [offset for said in rig.shards[0].said for offset in said] == [3, 4, 5]
+
+
+def test_what_comes_in_quickly_is_said_together(rig: Rig) -> None:
+    rig.rounds(1)
+    rig.group.batches = [records(n) for n in range(20)]
+    rig.rounds(20)
+    said = rig.shards[0].said
+    assert [offset for each in said for offset in each] == list(range(20))
+    assert len(said) <= 20 * 0.1 / SAY_EVERY_S + 2
+
+
+def test_a_partition_that_left_and_came_back_is_opened_anew(rig: Rig) -> None:
+    rig.rounds(1)
+    rig.group.stamps = {AUDIO: 2, VIDEO: 2}
+    rig.rounds(1)
+    assert [shard.is_closed for shard in rig.shards] == [True, False]
+    rig.group.stamps = {}
+    rig.rounds(1)
+    assert rig.shards[1].is_closed
+    assert rig.live.shards == {}
+
+
+def test_while_inference_is_away_the_process_stays_a_member_and_loses_nothing(rig: Rig) -> None:
+    rig.rounds(1)
+    rig.shards[0].failures = [InferenceUnavailableError("down")] * 8
+    rig.group.batches = [records(0, 1)]
+    rig.rounds(12)  # (each try asks whether to stop)
+    assert rig.group.num_kept_alive == 8
+    assert rig.shards[0].said == [[0, 1]]
+    assert rig.num_beats > 1, "a watchdog hears that it waits"
+
+
+def test_a_partition_that_moves_while_inference_is_away_is_let_go(rig: Rig) -> None:
+    rig.rounds(1)
+    shard = rig.shards[0]
+
+    shard.failures = [InferenceUnavailableError("down")] * 2
+    rig.group.moves_at = 1
+    rig.group.batches = [records(0, 1)]
+    assert rig.rounds(2) == []
+    assert shard.is_closed
+    assert shard.said == []
+
+
+def test_one_that_is_fenced_waits_to_hear_that_its_partition_moved(rig: Rig) -> None:
+    rig.next_shard.is_fenced = True
+    rig.rounds(1)
+    rig.group.batches = [records(0)]
+    assert rig.rounds(2) == []
+    assert rig.shards[0].is_closed
+    rig.group.stamps = {}
+    rig.rounds(1)
+    rig.clock.sleep(2 * FENCED_PATIENCE_S)
+    rig.rounds(1)  # (the partition went elsewhere: all is well)
+    rig.group.stamps = {AUDIO: 3, VIDEO: 3}
+    rig.group.batches = [[], records(0)]
+    assert [step.num_records for step in rig.rounds(3)] == [1]
+
+
+def test_one_that_is_fenced_and_keeps_its_partition_gives_up_with_what_to_do(rig: Rig) -> None:
+    rig.next_shard.is_fenced = True
+    rig.rounds(1)
+    rig.group.batches = [records(0)]
+    rig.rounds(2)
+    rig.clock.sleep(FENCED_PATIENCE_S + 1)
+    with pytest.raises(FencedError, match="give each its own FUSION_REPLICA"):
+        rig.rounds(1)
+
+
+def test_topics_that_are_ahead_are_held_until_they_are_not(rig: Rig) -> None:
+    rig.rounds(1)
+    rig.group.held.clear()
+    rig.shards[0].ahead = {"p.audio"}
+    rig.rounds(3)
+    rig.shards[0].ahead = set()
+    rig.rounds(3)
+    assert rig.group.held == [{AUDIO}, set()]
+
+
+def test_caught_up_only_when_something_is_read_to_its_end(rig: Rig) -> None:
+    assert not rig.live.is_caught_up(), "nothing is assigned to a shard yet"
+    rig.rounds(1)
+    assert rig.live.is_caught_up()
+    rig.group.ends = {AUDIO: 1}
+    assert not rig.live.is_caught_up()
