@@ -20,7 +20,12 @@ from flows.dead_letters import judge, read_dead_letters, replay_dead_letters
 from flows.settings import Settings
 from flows.terminal import CONSOLE, shown
 from fusion.alignment import admit, dead_letter, refused_record
-from fusion.errors import DeadLetterReason, InputError, RecordError
+from fusion.errors import (
+    DeadLetterReason,
+    InputError,
+    ObjectStoreUnavailableError,
+    RecordError,
+)
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
 from fusion.schema import AlarmCommand, Message, Record, VideoFrame
 from fusion.stream.claims import Claim
@@ -196,6 +201,9 @@ def test_a_claimed_record_is_replayed_when_its_object_is_there(where: Settings) 
         Message(message.topic, message.key, b"", headers),
         reason=DeadLetterReason.CLAIM_UNAVAILABLE,
     )
+    away = fusion(where, "replay", "--reason", "claim-unavailable")
+    assert isinstance(away.exception, ObjectStoreUnavailableError), "no folder is no empty one"
+    wiring.open_objects(where).put("lettered/something", b"else")
     missing = fusion(where, "replay", "--reason", "claim-unavailable")
     assert "0: would be refused again, claim-missing" in missing.output
     wiring.open_objects(where).put(claim.key, message.value)
