@@ -17,7 +17,7 @@ from fusion.errors import BrokerUnavailableError, InputError
 from fusion.manifest import Manifest, load_manifest
 from fusion.plant import Plant
 from fusion.ports import Inference, Publisher, Source
-from fusion.schema import Record, TopicPartition, WriterSchemas
+from fusion.schema import TopicPartition
 from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
@@ -27,7 +27,7 @@ from fusion.stream.checkpoint import (
     scorer_of,
     shard_checkpoint_of,
 )
-from fusion.stream.intake import Intake
+from fusion.stream.intake import Gate, Intake
 from fusion.stream.live import Live
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.reading import read_to_end
@@ -84,7 +84,7 @@ def open_live(
 
         # One of each for all plants: a store that is away is waited for once.
         resolver = wiring.open_resolver(settings, first, wait=wait)
-        gate = _Gate(resolver.resolve, stack.enter_context(open_schemas(first, settings)))
+        gate = Gate(resolver.resolve, stack.enter_context(open_schemas(first, settings)))
         opener = _Opener(first, group, settings, models, gate, source, skip_backlog)
         live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat)
         stack.callback(live.close)
@@ -101,7 +101,7 @@ class _Opener:
     group: str
     settings: Settings
     models: Mapping[str, _Model]
-    gate: _Gate
+    gate: Gate
     source: Source
     skip_backlog: bool
 
@@ -155,14 +155,6 @@ class _Model:
     calibration: Calibration
 
 
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """What opens records: claimed values from the object store, schemas from their topic."""
-
-    resolve: Callable[[Record], Record]
-    schemas: WriterSchemas
-
-
 def _load_models(watched: Sequence[Watched], stack: contextlib.ExitStack) -> dict[str, _Model]:
     models: dict[str, _Model] = {}
     for each in watched:
@@ -177,7 +169,7 @@ def _load_models(watched: Sequence[Watched], stack: contextlib.ExitStack) -> dic
 
 
 def _open_chain(
-    model: _Model, gate: _Gate, live: Live, number: int, newest: Mapping[str, bytes]
+    model: _Model, gate: Gate, live: Live, number: int, newest: Mapping[str, bytes]
 ) -> Chain:
     """Return the chain of a plant, resumed from its checkpoint."""
     plant, manifest = model.plant, model.manifest
@@ -189,8 +181,7 @@ def _open_chain(
             live.clock,
             context_ticks=manifest.window_ticks,
             has_unread=lambda topic: live.has_unread(TopicPartition(topic, number)),
-            resolve=gate.resolve,
-            schemas=gate.schemas,
+            gate=gate,
         ),
         windows=WindowEncoder(model.inference, plant, manifest, load_normaliser(model.model_dir)),
         scorer=Scorer(model.calibration, plant, manifest.version),

@@ -181,6 +181,15 @@ class Settings(BaseSettings):
         return str(self.data_dir / "lake")
 
     @property
+    def backfill_dir(self) -> Path:
+        """The folder of unfinished backfills."""
+        return self.data_dir / "backfill"
+
+    def findings_uri(self, prefix: str) -> str:
+        """Return the Delta table of what backfills found of the plants of ``prefix``."""
+        return str(self.data_dir / "findings" / prefix)
+
+    @property
     def objects_uri(self) -> str:
         """The folder or the bucket of large records."""
         return self.objects or str(self.data_dir / "objects")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
+from connectors.delta_findings import DeltaFindings
 from connectors.delta_lake import DeltaLake, DeltaUpkeep
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
@@ -25,7 +26,7 @@ from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
 from fusion.errors import SettingsError
 from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
-from fusion.ports import Clock, Inference, Lake, ObjectStore, Publisher, Source
+from fusion.ports import Clock, FindingTable, Inference, Lake, ObjectStore, Publisher, Source
 from fusion.schema import MAX_CLAIMED_BYTES
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
 from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
@@ -187,6 +188,11 @@ def open_stored_resolver(settings: Settings, plant: Plant) -> ClaimResolver:
 def open_lake(settings: Settings) -> Lake:
     """Return the lake of raw records."""
     return DeltaLake(settings.lake_uri)
+
+
+def open_findings(settings: Settings, plant: Plant) -> FindingTable:
+    """Return the table of what backfills found."""
+    return DeltaFindings(settings.findings_uri(plant.prefix))
 
 
 def open_lake_upkeep(settings: Settings) -> LakeUpkeep:

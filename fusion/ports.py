@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,12 +140,37 @@ class Lake(Protocol):
         ...
 
     def read_in_arrival_order(
-        self, topics: Sequence[str], *, version: str | None = None
+        self,
+        topics: Sequence[str],
+        *,
+        version: str | None = None,
+        start: Mapping[TopicPartition, int] | None = None,
+        stop: Mapping[TopicPartition, int] | None = None,
     ) -> Iterator[Record]:
         """Yield the stored records of ``topics`` as they came to the broker, in bounded memory.
 
         Records of one partition come in offset order. ``version`` is what :meth:`version` returned
-        when a model saw the lake; None is now.
+        when a model saw the lake; None is now. Of a partition in ``start`` or ``stop`` come the
+        offsets from there on, or below.
+        """
+        ...
+
+    def num_records(
+        self,
+        topics: Sequence[str],
+        *,
+        version: str | None = None,
+        start: Mapping[TopicPartition, int] | None = None,
+    ) -> int:
+        """Return about how many records of ``topics`` are stored from ``start`` on."""
+        ...
+
+    def offsets_at(
+        self, topics: Sequence[str], t_event_ns: int, *, version: str | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return, per partition, the first offset whose event time is ``t_event_ns`` or later.
+
+        The event time is the envelope's; one that a broken clock set is not believed.
         """
         ...
 
@@ -160,6 +185,44 @@ class Lake(Protocol):
 
     def version(self, topics: Sequence[str], *, at_ns: int | None = None) -> str:
         """Return a name for exactly what the lake holds of ``topics`` now, or held at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One message of a backfill, as the live process would have published it."""
+
+    kind: Literal["score", "alarm-event"]
+    id: str
+    tick: int
+    t_ns: int
+    surprise: float | None
+    """Of a score: 1 is the alarm threshold."""
+    body: bytes
+    """The message's value."""
+
+
+class FindingTable(Protocol):
+    """Keeps what backfills found: per plant, model version and tick the newest run's."""
+
+    def replace(
+        self,
+        findings: Sequence[Finding],
+        *,
+        plant: str,
+        model_version: str,
+        data_version: str,
+        ticks: range,
+    ) -> None:
+        """Put ``findings`` in the place of all that was kept of ``ticks``, or change nothing.
+
+        Raises:
+            LakeUnavailableError: Another writer was faster, or the disk failed; call again.
+        """
+        ...
+
+    def read(self, *, plant: str, model_version: str) -> Iterator[Finding]:
+        """Yield what is kept, in the order in which it was said."""
         ...
 
 

@@ -11,13 +11,21 @@ import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from connectors.delta_lake.reading import files_to_read, read_headers, read_partition
+from connectors.delta_lake.reading import (
+    NO_END,
+    files_to_read,
+    first_offset_at,
+    read_headers,
+    read_partition,
+)
 from connectors.delta_lake.tables import (
     WRITER,
+    DataFile,
     create_or_open,
     data_files,
     last_stored,
@@ -94,19 +102,50 @@ class DeltaLake:
         return list(chain.from_iterable(partitions[name] for name in sorted(partitions)))
 
     def read_in_arrival_order(
-        self, topics: Sequence[str], *, version: str | None = None
+        self,
+        topics: Sequence[str],
+        *,
+        version: str | None = None,
+        start: Mapping[TopicPartition, int] | None = None,
+        stop: Mapping[TopicPartition, int] | None = None,
     ) -> Iterator[Record]:
         """Yield the stored records of ``topics`` as they came to the broker.
 
-        Records of one partition come in offset order. Holds one file of each partition in memory,
-        however much the lake holds.
+        Records of one partition come in offset order, from ``start`` on and below ``stop``. Holds
+        one file of each partition in memory, however much the lake holds.
 
         Raises:
             InputError: ``version`` does not name one of ``topics``, or cannot be read any more.
         """
-        partitions = self._partition_readers(topics, version)
+        partitions = self._partition_readers(topics, version, start or {}, stop or {})
         readers = [partitions[name] for name in sorted(partitions)]
         return heapq.merge(*readers, key=lambda record: record.t_broker_ns)
+
+    def num_records(
+        self,
+        topics: Sequence[str],
+        *,
+        version: str | None = None,
+        start: Mapping[TopicPartition, int] | None = None,
+    ) -> int:
+        """Return about how many records of ``topics`` are stored from ``start`` on."""
+        return sum(
+            max(0, file.num_records - max(0, (start or {}).get(name, 0) - file.first_offset))
+            for name, files in self._partition_files(topics, version).items()
+            for file in files
+        )
+
+    def offsets_at(
+        self, topics: Sequence[str], t_event_ns: int, *, version: str | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return, per partition, the first offset whose event time is ``t_event_ns`` or later.
+
+        The event time is the envelope's. The offset after the last one where all are earlier.
+        """
+        return {
+            name: first_offset_at(files, self._root / name.topic, t_event_ns)
+            for name, files in self._partition_files(topics, version).items()
+        }
 
     def read_headers(
         self, topics: Sequence[str], *, also: Collection[str] = ()
@@ -167,10 +206,28 @@ class DeltaLake:
         return len(new)
 
     def _partition_readers(
-        self, topics: Sequence[str], version: str | None
+        self,
+        topics: Sequence[str],
+        version: str | None,
+        start: Mapping[TopicPartition, int] = MappingProxyType({}),
+        stop: Mapping[TopicPartition, int] = MappingProxyType({}),
     ) -> dict[TopicPartition, Iterator[Record]]:
+        return {
+            name: read_partition(
+                name,
+                files,
+                self._root / name.topic,
+                start=start.get(name, 0),
+                stop=stop.get(name, NO_END),
+            )
+            for name, files in self._partition_files(topics, version).items()
+        }
+
+    def _partition_files(
+        self, topics: Sequence[str], version: str | None
+    ) -> dict[TopicPartition, list[DataFile]]:
         versions = parse_lake_version(self.version(topics) if version is None else version)
-        readers: dict[TopicPartition, Iterator[Record]] = {}
+        found: dict[TopicPartition, list[DataFile]] = {}
         for topic in dict.fromkeys(topics):
             if topic not in versions:
                 raise InputError(
@@ -180,13 +237,10 @@ class DeltaLake:
             number = versions[topic]
             if number is None:
                 continue
-            folder = self._root / topic
-            for partition, files in files_to_read(
-                open_table(self._root, topic, number), folder
-            ).items():
-                name = TopicPartition(topic, partition)
-                readers[name] = read_partition(topic, partition, files, folder)
-        return readers
+            table = open_table(self._root, topic, number)
+            for partition, files in files_to_read(table, self._root / topic).items():
+                found[TopicPartition(topic, partition)] = files
+        return found
 
 
 def _not_stored(records: Sequence[Record], table: DeltaTable) -> list[Record]:

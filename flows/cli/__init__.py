@@ -8,7 +8,18 @@ import sys
 import typer
 from rich.markup import escape
 
-from flows.cli import dead_letters, demo, lake, learn, objects, plant, spool, stream, topics
+from flows.cli import (
+    backfill,
+    dead_letters,
+    demo,
+    lake,
+    learn,
+    objects,
+    plant,
+    spool,
+    stream,
+    topics,
+)
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
@@ -31,6 +42,7 @@ app.command("replay")(stream.replay)
 app.command("ingest")(learn.ingest)
 app.command("train")(learn.train)
 app.command("live")(stream.live)
+app.command("backfill")(backfill.backfill)
 app.add_typer(stream.alarms_app, name="alarms")
 app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -167,7 +167,8 @@ def live(
     kill it: the next start goes on where this one stopped, and nothing is lost or said twice.
 
     More processes with the same files and other names share the work, partition by partition:
-    [bold]FUSION_REPLICA=2 fusion live plants/*.yaml[/bold]. While the broker is away it waits.
+    [bold]FUSION_REPLICA=2 fusion live pump-1.yaml pump-2.yaml[/bold]. It waits while the broker is
+    away.
     """
     settings = Settings.load()
     watched = _watched(plant_files, model, settings)

@@ -2,12 +2,13 @@
 
 from fusion.alignment.admission import admit, dead_letter, refused_record
 from fusion.alignment.aligner import Aligner
-from fusion.alignment.ledger import Counts, Outcome
+from fusion.alignment.ledger import Counts, Decisions, Outcome
 from fusion.alignment.observation import Observation, rows_per_tick, tick_end_ns, tick_of
 
 __all__ = [
     "Aligner",
     "Counts",
+    "Decisions",
     "Observation",
     "Outcome",
     "admit",

@@ -9,14 +9,23 @@ that is remembered, so that reading again judges alike.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusion.alignment.buffers import Buffer, buffer_for
 from fusion.alignment.event_time import Stamps, stamps
 from fusion.alignment.health import StreamMonitor, health_of
-from fusion.alignment.ledger import Counts, Entry, Outcome, PartitionLedger, from_key, to_key
+from fusion.alignment.ledger import (
+    Counts,
+    Decisions,
+    Entry,
+    Outcome,
+    PartitionLedger,
+    from_key,
+    to_key,
+)
 from fusion.alignment.observation import Observation
 from fusion.alignment.replayed import Replayed
 from fusion.alignment.sequence import SeenSequence
@@ -43,6 +52,15 @@ class _StreamState:
     settled_seen: SeenSequence = field(default_factory=SeenSequence)
 
 
+class _Window(NamedTuple):
+    """The ticks that are closed, and the last ones of them, which a restart gives again."""
+
+    from_tick: int
+    num_empty: int
+    """Ticks of silence right before ``from_tick``."""
+    closed_before: int
+
+
 class Aligner:
     """Turns admitted records into observations, and accounts for every record.
 
@@ -59,6 +77,10 @@ class Aligner:
         self._replayed = Replayed()
         self._next_tick: int | None = None
         self._num_empty = 0
+        self._given = deque[tuple[int, int]](maxlen=context_ticks)
+        """The newest closed ticks, each with the number of empty ones right before it."""
+        self._rebuilt: _Window | None = None
+        """After a restart: the window that is read again."""
         self._may_close = True
         """Whether a watermark has moved since the ticks below all of them were closed."""
 
@@ -142,6 +164,14 @@ class Aligner:
         last = max((tick for tick in last_ticks if tick is not None), default=None)
         return [] if last is None else self._close(last + 1)
 
+    def close_before(self, tick: int) -> list[Observation]:
+        """Close every tick below ``tick``: the caller knows that nothing of them is to come."""
+        return self._close(tick)
+
+    def next_tick(self) -> int | None:
+        """Return the first tick that is not closed; None before any is."""
+        return self._next_tick
+
     def newest_ns(self) -> dict[str, int]:
         """Return the newest event time of each stream that has spoken."""
         return {
@@ -163,11 +193,9 @@ class Aligner:
     def _close(self, limit: int) -> list[Observation]:
         observations: list[Observation] = []
         if self._next_tick is None:
-            first = self._first_tick()
-            # Not before something lies below every watermark: then nothing older can come.
-            if first is None or first >= limit:
+            self._next_tick = self._begin(limit)
+            if self._next_tick is None:
                 return []
-            self._next_tick = first
         while self._next_tick < limit:
             if self._num_empty >= self._context_ticks:
                 # Silent for longer than a window: skip to what comes next.
@@ -178,10 +206,25 @@ class Aligner:
                 if self._next_tick == limit:
                     break
             observation = self._observe(self._next_tick)
+            self._given.append((self._next_tick, self._num_empty))
             self._num_empty = 0 if observation.senses else self._num_empty + 1
             self._next_tick += 1
             observations.append(observation)
         return observations
+
+    def _begin(self, limit: int) -> int | None:
+        """Return the first tick to give; None while older ones can come."""
+        first = self._first_tick()
+        if self._rebuilt is None:
+            # Not before something lies below every watermark: then nothing older can come.
+            return None if first is None or first >= limit else first
+        from_tick = self._rebuilt.from_tick
+        if from_tick >= limit:
+            return None
+        for tick in range(from_tick if first is None else first, from_tick):
+            self._observe(tick)  # (what is held from it shows later)
+        self._num_empty = self._rebuilt.num_empty
+        return from_tick
 
     def _observe(self, tick: int) -> Observation:
         senses = {name: state.buffer.take(tick) for name, state in self._streams.items()}
@@ -210,9 +253,18 @@ class Aligner:
 
     def _floor(self, state: _StreamState) -> int | None:
         """Return the closed frontier where it lies above the stream's own, else None."""
-        if self._next_tick is None or self._next_tick <= state.frontier:
+        closed_before = self._closed_before()
+        if closed_before is None or closed_before <= state.frontier:
             return None
-        return self._next_tick
+        return closed_before
+
+    def _closed_before(self) -> int | None:
+        """Return the first tick that is not closed, before a restart or after it."""
+        if self._rebuilt is None:
+            return self._next_tick
+        if self._next_tick is None:
+            return self._rebuilt.closed_before
+        return max(self._rebuilt.closed_before, self._next_tick)
 
     # ------------------------------------------------------------------ accounting
 
@@ -232,6 +284,10 @@ class Aligner:
         """Return what became of every record that was read."""
         return sum(self.counts().values(), Counts())
 
+    def decisions(self) -> dict[TopicPartition, Decisions]:
+        """Return what a repeat of the records kept since :meth:`positions` must decide alike."""
+        return {part: ledger.decisions() for part, ledger in self._partitions.items()}
+
     def snapshot(self) -> dict[str, Any]:
         """Return what a restart at :meth:`positions` needs, for JSON."""
         self._settle()
@@ -245,6 +301,7 @@ class Aligner:
                 for name, s in self._streams.items()
             },
             "monitors": {name: monitor.snapshot() for name, monitor in self._monitors.items()},
+            "window": None if (window := self._window()) is None else window._asdict(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -268,6 +325,22 @@ class Aligner:
             state.frontier = self._own_frontier(state)
         for name, monitor in snapshot["monitors"].items():
             self._monitors[name] = StreamMonitor(monitor)
+        window = snapshot.get("window")  # (absent in what older versions wrote)
+        if window is not None:
+            self._rebuilt = _Window(**window)
+
+    def _window(self) -> _Window | None:
+        """Return where a restart begins to rebuild the window, so that it is the same window.
+
+        The ticks in which the whole plant was silent belong to it, and no record tells of them.
+        """
+        closed_before = self._closed_before()
+        if self._next_tick is None or closed_before is None:
+            return self._rebuilt
+        needed_from = self._next_tick - self._context_ticks
+        kept = (given for given in self._given if given[0] >= needed_from)
+        from_tick, num_empty = next(kept, (self._next_tick, self._num_empty))
+        return _Window(from_tick, num_empty, closed_before)
 
     def _ledger(self, partition: TopicPartition, offset: int) -> PartitionLedger:
         ledger = self._partitions.get(partition)

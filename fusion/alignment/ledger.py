@@ -81,6 +81,15 @@ class Entry(NamedTuple):
         return self.outcome
 
 
+class Decisions(NamedTuple):
+    """What depends on more than the order inside a partition, of its kept records."""
+
+    floors: dict[int, int]
+    """Offset to floor tick, of those that came after their stream was let go as idle."""
+    refused: tuple[int, ...]
+    """Offsets of those that have a dead letter."""
+
+
 class PartitionLedger:
     """The records of one partition."""
 
@@ -151,21 +160,17 @@ class PartitionLedger:
             self._read[Outcome.SCORED] += num_scored
         return Counts(**{outcome.value: count for outcome, count in self._read.items()})
 
-    def floors(self) -> list[list[int]]:
-        """Return [offset, floor tick] of the kept records that came after their stream was idle."""
-        return [list(floor) for floor in self._floors]
-
-    def refused(self) -> list[int]:
-        """Return the offsets of the kept records that have a dead letter."""
-        return list(self._refused)
+    def decisions(self) -> Decisions:
+        """Return what was decided of the kept records."""
+        return Decisions(dict(self._floors), tuple(self._refused))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the settled part, for JSON."""
         return {
             "position": self.position,
             "read_up_to": self.read_up_to,
-            "floors": self.floors(),
-            "refused": self.refused(),
+            "floors": [list(floor) for floor in self._floors],
+            "refused": list(self._refused),
             "settled": {outcome.value: count for outcome, count in self._settled.items()},
         }
 

@@ -91,14 +91,16 @@ class RunningDeviations:
         must not be remembered longer than a small fault that lasts.
         """
         key_now = member_key(deviation.member, deviation.stream, 1.0)
-        for weight in FORGETTING:
-            key = member_key(deviation.member, deviation.stream, weight)
-            if key == key_now:
-                yield key, deviation.vector
-                continue
+        yield key_now, deviation.vector
+        vector = limit(key_now, deviation.vector)
+        yield from self.follow(deviation.member, deviation.stream, vector)
+
+    def follow(self, member: str, stream: str, vector: Vector) -> Iterator[tuple[str, Vector]]:
+        """Yield the name of each average that remembers, and the average with ``vector`` in it."""
+        for weight in FORGETTING[1:]:
+            key = member_key(member, stream, weight)
             # Where nothing is known yet, an average starts at what is normal.
             before = self._averages.get(key, self._centres.get(key))
-            vector = limit(key_now, deviation.vector)
             after = vector if before is None else before + weight * (vector - before)
             self._averages[key] = after
             yield key, after

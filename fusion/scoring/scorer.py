@@ -13,8 +13,9 @@ from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
 from fusion.schema import Score, SignalEvidence
 from fusion.scoring.calibration import Calibration, is_alone
+from fusion.scoring.evidence import Evidence, Measured
 from fusion.scoring.forecasts import forecast_tags
-from fusion.scoring.members import RunningDeviations, deviations, owner
+from fusion.scoring.members import RunningDeviations, deviations, member_key, owner
 from fusion.scoring.tails import TAIL
 
 MAX_SIGNALS = 6
@@ -38,31 +39,55 @@ class Scorer:
 
         A stream that is absent contributes nothing, neither to the surprise nor to its shares.
         """
+        return self.judge(self.observe(window))
+
+    def observe(self, window: WindowOutputs) -> Evidence:
+        """Return all of the score that this window alone decides. Changes nothing."""
         calibration = self._calibration
-        rarities: dict[str, float] = {}
-        for deviation in deviations(window, calibration.layout, calibration.horizons_ticks):
-            for key, vector in self._running.update(deviation, calibration.limit):
-                rarity = calibration.rarity(key, vector)
-                if rarity is not None:
-                    rarities[key] = rarity
-        threshold = calibration.threshold
+        measured: list[Measured] = []
+        for each in deviations(window, calibration.layout, calibration.horizons_ticks):
+            key = member_key(each.member, each.stream, 1.0)
+            rarity = calibration.rarity(key, each.vector)
+            kept = calibration.limit(key, each.vector)
+            measured.append(Measured(each.member, each.stream, rarity, kept))
         present = {
             stream.name: bool(window.presence_TM[-1, m])
             for m, stream in enumerate(calibration.layout.streams)
         }
-        return Score(
-            plant=str(self._plant.address),
+        return Evidence(
             tick=window.tick,
-            t_end_ns=tick_end_ns(window.tick, self._plant),
-            model_version=self._model_version,
+            measured=measured,
             mode=_mode(window, self._plant, calibration),
-            surprise=max(rarities.values(), default=0.0) / threshold,
-            members=_strongest(rarities, threshold),
-            shares=shares_of(rarities, present),
             present=present,
             signals=self._signals(window),
             forecasts=forecast_tags(window, self._plant, calibration),
             caveats=self._caveats(window, present),
+        )
+
+    def judge(self, evidence: Evidence) -> Score:
+        """Return the score of ``evidence``, which comes tick after tick: averages move on."""
+        rarities: dict[str, float] = {}
+        for each in evidence.measured:
+            if each.rarity is not None:
+                rarities[member_key(each.member, each.stream, 1.0)] = each.rarity
+            for key, average in self._running.follow(each.member, each.stream, each.limited):
+                rarity = self._calibration.rarity(key, average)
+                if rarity is not None:
+                    rarities[key] = rarity
+        threshold = self._calibration.threshold
+        return Score(
+            plant=str(self._plant.address),
+            tick=evidence.tick,
+            t_end_ns=tick_end_ns(evidence.tick, self._plant),
+            model_version=self._model_version,
+            mode=evidence.mode,
+            surprise=max(rarities.values(), default=0.0) / threshold,
+            members=_strongest(rarities, threshold),
+            shares=shares_of(rarities, evidence.present),
+            present=evidence.present,
+            signals=evidence.signals,
+            forecasts=evidence.forecasts,
+            caveats=evidence.caveats,
         )
 
     def snapshot(self) -> dict[str, Any]:

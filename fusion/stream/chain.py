@@ -13,15 +13,14 @@ from dataclasses import asdict, dataclass, field
 from fusion.alarms import AlarmEngine
 from fusion.alignment import Observation
 from fusion.alignment.ledger import to_key
-from fusion.plant import NANOSECONDS, Plant
+from fusion.plant import Plant
 from fusion.schema import AlarmCommand, AlarmEvent, Message, Record, Score
 from fusion.scoring import Scorer
 from fusion.stream.checkpoint import Checkpoint, ScorerCheckpoint
 from fusion.stream.intake import Intake
 from fusion.stream.outbox import Outbox
+from fusion.stream.verdict import judge
 from fusion.stream.windows import WindowEncoder
-
-HEALTH_EVERY_NS = 10 * NANOSECONDS
 
 
 @dataclass(slots=True)
@@ -62,7 +61,9 @@ class Chain:
 
     def command(self, command: AlarmCommand) -> None:
         """Do what an operator asked."""
-        self._raise_events(self.alarms.command(command))
+        for event in self.alarms.command(command):
+            self.outbox.event(event)
+            self.events.append(event)
         self.is_changed = True
 
     def work(self) -> None:
@@ -76,20 +77,17 @@ class Chain:
             self._closed.popleft()
             if window is None or window.tick <= self.delivered_tick:
                 continue  # (rebuilding the window of a restart)
-            score = self.scorer.update(window)  # -> surprise and forecasts, explained
-            self.outbox.score(score)
-            self.scores.append(score)
-            self._raise_events(self.alarms.update(score))  # -> alarms, after delays
+            verdict = judge(
+                self.scorer.observe(window),
+                scorer=self.scorer,
+                alarms=self.alarms,
+                plant=self.plant,
+                read_health=self.intake.health,
+            )
+            self.outbox.verdict(verdict)
+            self.scores.append(verdict.score)
+            self.events += [*verdict.events, *verdict.health_events]
             self.delivered_tick = window.tick
-            if self._is_health_due(window.tick):
-                health = self.intake.health()
-                self.outbox.health(health)
-                self._raise_events(self.alarms.health(health))
-
-    def _is_health_due(self, tick: int) -> bool:
-        """Whether ``tick`` is the last one of ten seconds (of its own length, where longer)."""
-        every = max(1, HEALTH_EVERY_NS // self.plant.tick_ns)
-        return tick % every == every - 1
 
     def checkpoint(self) -> Checkpoint:
         """Return everything that a restart needs beside the raw records of the open window."""
@@ -128,8 +126,3 @@ class Chain:
         if scorer is not None and scorer.model_version == self.model_version:
             self.scorer.restore(scorer.scorer)
             self._saved_tick = scorer.tick
-
-    def _raise_events(self, events: list[AlarmEvent]) -> None:
-        for event in events:
-            self.outbox.event(event)
-        self.events.extend(events)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusion.alignment import Aligner, Counts, Observation, Outcome, admit, dead_letter
+from fusion.alignment import Aligner, Counts, Decisions, Observation, Outcome, admit, dead_letter
 from fusion.errors import RecordError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
@@ -18,6 +18,18 @@ from fusion.stream.idleness import IdleWatch
 
 MAX_AHEAD_TICKS = 40
 """A stream that is this far ahead of the slowest one waits for it, so that memory is bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What opens records: claimed values from the object store, schemas that senders write with."""
+
+    resolve: Callable[[Record], Record] = lambda record: record
+    schemas: WriterSchemas | None = None
+
+
+RELEASED = Gate()
+"""For records that carry their values and are written with the released schemas."""
 
 
 @dataclass(slots=True)
@@ -32,8 +44,7 @@ class Intake:
     """Decodes, aligns and accounts for what a plant's streams say.
 
     ``has_unread`` tells whether the broker holds unread records of a topic, in this plant's
-    partition; it may cost a round trip and is asked only when a stream may be idle. ``resolve``
-    gives a record that was claimed its value back; ``schemas`` are those that senders write with.
+    partition; it may cost a round trip and is asked only when a stream may be idle.
     """
 
     def __init__(
@@ -43,14 +54,12 @@ class Intake:
         *,
         context_ticks: int,
         has_unread: Callable[[str], bool],
-        resolve: Callable[[Record], Record] = lambda record: record,
-        schemas: WriterSchemas | None = None,
+        gate: Gate = RELEASED,
     ) -> None:
         self._plant = plant
         self._clock = clock
         self._has_unread = has_unread
-        self._resolve = resolve
-        self._schemas = schemas
+        self._gate = gate
         self._aligner = Aligner(plant, context_ticks=context_ticks)
         self._idle_watch = IdleWatch(plant, now_ns=clock.now_ns())
         self._topic_of = {s.name: plant.topic(s.modality) for s in plant.streams}
@@ -67,7 +76,9 @@ class Intake:
                 self._aligner.refuse(record)
                 continue
             try:
-                envelope, payload = admit(self._resolve(record), self._plant, self._schemas)
+                envelope, payload = admit(
+                    self._gate.resolve(record), self._plant, self._gate.schemas
+                )
             except RecordError as error:
                 taken.dead_letters.append(dead_letter(record, error, self._plant))
                 self._aligner.refuse(record)
@@ -81,6 +92,18 @@ class Intake:
     def flush(self) -> Taken:
         """Return the ticks that are still open: the end of a bounded run."""
         return Taken(observations=self._aligner.flush())
+
+    def close_before(self, tick: int) -> Taken:
+        """Return the ticks below ``tick`` that were still open: nothing of them is to come."""
+        return Taken(observations=self._aligner.close_before(tick))
+
+    def next_tick(self) -> int | None:
+        """Return the first tick that is not closed; None before any is."""
+        return self._aligner.next_tick()
+
+    def decisions(self) -> dict[TopicPartition, Decisions]:
+        """Return what a repeat of the records kept since :meth:`positions` must decide alike."""
+        return self._aligner.decisions()
 
     def topics_ahead(self) -> set[str]:
         """Return the topics whose streams have run far ahead of one that has unread records."""

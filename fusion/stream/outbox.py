@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fusion.plant import Plant
 from fusion.schema import AlarmEvent, Message, Score, StreamHealth
 from fusion.schema.records import rfc3339
+from fusion.stream.verdict import Verdict
 
 
 class Outbox:
@@ -24,6 +25,15 @@ class Outbox:
         """Return what was said since the last call."""
         messages, self.messages = self.messages, []
         return messages
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Say everything of one tick."""
+        self.score(verdict.score)
+        for event in verdict.events:
+            self.event(event)
+        self.health(verdict.health)
+        for event in verdict.health_events:
+            self.event(event)
 
     def score(self, score: Score) -> None:
         """Say the score of one tick. Its id names plant, tick and model: repeats are recognised."""

@@ -12,11 +12,12 @@ import yaml
 from connectors.kafka_io import KafkaPublisher, KafkaSettings
 from flows import wiring
 from flows.cli.plant import load_plant
-from flows.live import _Gate, _Opener, read_checkpoints
+from flows.live import _Opener, read_checkpoints
 from flows.settings import Settings
 from fusion.plant import Plant
-from fusion.schema import TopicPartition, WriterSchemas
+from fusion.schema import TopicPartition
 from fusion.stream.checkpoint import ShardCheckpoint, shard_key
+from fusion.stream.intake import RELEASED
 from tests.e2e.conftest import RIG
 
 NUM_PARTITIONS = 3
@@ -68,8 +69,8 @@ def test_no_number_waits_for_the_dead_transaction_of_another(
         monkeypatch.setattr(wiring, "open_publisher", open_after_the_former)
         source = wiring.open_member(settings, plant.sense_topics, group)
         stack.callback(source.close)
-        gate = _Gate(lambda record: record, WriterSchemas())
-        opener = _Opener(plant, group, settings, {}, gate, source, skip_backlog=False)
+
+        opener = _Opener(plant, group, settings, {}, RELEASED, source, skip_backlog=False)
         for _ in range(NUM_POLLS):
             source.poll(timeout_s=0.05)
             if source.assigned():

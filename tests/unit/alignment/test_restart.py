@@ -92,15 +92,20 @@ def to_log(messages: list[Message], topic: str) -> Log:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Log]:
-    """One partition per stream: jitter within the lateness, losses, repeats, late and poison."""
+    """One partition per stream: jitter within the lateness, losses, repeats, late and poison.
+
+    Now and then the whole plant pauses, for less and for longer than a window.
+    """
     partitions: list[Log] = []
+    pause_at, pause_s = draw(st.integers(1, 20)), draw(st.sampled_from([0, 0, 2, 2.5, 3, 9]))
     for stream, make in MAKERS.items():
         sender = StreamSender(PLANT, stream, source="test", epoch="boot")
         count = draw(st.integers(4, 22))
         messages: list[tuple[float, Message]] = []
         for index in range(count):
             fate = draw(st.sampled_from(["sent"] * 7 + ["lost", "late", "repeated", "poison"]))
-            payload: Payload = make(100 + index * 0.5, (index % 7) / 10)
+            t_s = 100 + index * 0.5 + (pause_s if index >= pause_at else 0)
+            payload: Payload = make(t_s, (index % 7) / 10)
             message = sender.message(payload)
             arrival = index + draw(st.floats(0, 1.5))
             if fate == "poison":
@@ -162,6 +167,17 @@ def as_comparable(observation: Observation) -> tuple[object, ...]:
     )
 
 
+def windows(observations: list[Observation]) -> dict[int, list[tuple[object, ...]]]:
+    """Return what the model sees when each tick closes: at most a window, begun anew by a jump."""
+    found: dict[int, list[tuple[object, ...]]] = {}
+    window: list[tuple[object, ...]] = []
+    for each in observations:
+        kept = window if each.tick - 1 in found else []
+        window = [*kept, as_comparable(each)][-CONTEXT_TICKS:]
+        found[each.tick] = window
+    return found
+
+
 def without_restart(partitions: list[Log], choices: list[int]) -> tuple[list[Observation], Counts]:
     aligner = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
     seen: list[Observation] = []
@@ -196,17 +212,40 @@ def test_killed_anywhere_and_restarted_gives_the_same(
         again += push(second, record)
     again += second.flush()
 
-    frontier = delivered[-1].tick if delivered else None
-    by_tick = {observation.tick: as_comparable(observation) for observation in again}
-    for observation in expected:
-        is_new = frontier is None or observation.tick > frontier
-        in_window = frontier is not None and frontier - CONTEXT_TICKS < observation.tick
-        if is_new or (in_window and observation.senses):
-            assert by_tick[observation.tick] == as_comparable(observation)
-    if frontier is not None:
-        newer = [o.tick for o in again if o.tick > frontier]
-        assert newer == [o.tick for o in expected if o.tick > frontier]
+    frontier = delivered[-1].tick if delivered else -1
+    whole, rebuilt = windows(expected), windows(again)
+    assert {tick: rebuilt[tick] for tick in rebuilt if tick > frontier} == {
+        tick: whole[tick] for tick in whole if tick > frontier
+    }
     assert second.total() == expected_counts
+
+
+def test_ticks_in_which_the_whole_plant_was_silent_belong_to_the_window() -> None:
+    times_s = [100.0, 100.5, 101.0, 104.0, 104.5, 105.0, 105.5, 106.0]
+    partitions: list[Log] = []
+    for stream, make in MAKERS.items():
+        sender = StreamSender(PLANT, stream, source="test", epoch="boot")
+        topic = PLANT.topic(PLANT.stream(stream).modality)
+        partitions.append(to_log([sender.message(make(t_s, 0.5)) for t_s in times_s], topic))
+    order = interleave(partitions, [0, 1, 2], {})
+    first = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    expected: list[Observation] = []
+    read = 0
+    while not expected or expected[-1].tick < 208:
+        expected += push(first, order[read])
+        read += 1
+    assert [bool(o.senses) for o in expected[-3:]] == [False, False, True]
+    second = Aligner(PLANT, context_ticks=CONTEXT_TICKS)
+    start = {part.topic: offset for part, offset in first.positions().items()}
+    second.restore(first.snapshot())
+    for record in order[read:]:
+        expected += push(first, record)
+    again: list[Observation] = []
+    for record in interleave(partitions, [0, 1, 2], start):
+        again += push(second, record)
+    newest = windows(again)
+    assert newest[209] == windows(expected)[209]
+    assert len(newest[209]) == CONTEXT_TICKS
 
 
 @settings(max_examples=150, deadline=None)

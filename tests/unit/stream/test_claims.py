@@ -89,7 +89,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Store:
-    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects").mkdir()  # (a folder that is not there is a store that is away)
     return Store(tmp_path / "objects", clock)
 
 

@@ -1,0 +1,49 @@
+"""What the evidence of one tick comes to: its score, and what alarms make of it.
+
+The live chain and a backfill both ask :func:`judge`, in tick order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fusion.alarms import AlarmEngine
+from fusion.plant import NANOSECONDS, Plant
+from fusion.schema import AlarmEvent, Score, StreamHealth
+from fusion.scoring import Evidence, Scorer
+
+HEALTH_EVERY_NS = 10 * NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Everything that is said of one tick."""
+
+    score: Score
+    events: list[AlarmEvent]
+    health: list[StreamHealth] = field(default_factory=list[StreamHealth])
+    health_events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
+
+
+def judge(
+    evidence: Evidence,
+    *,
+    scorer: Scorer,
+    alarms: AlarmEngine,
+    plant: Plant,
+    read_health: Callable[[], list[StreamHealth]],
+) -> Verdict:
+    """Return the verdict on ``evidence``, the next tick that has a window."""
+    score = scorer.judge(evidence)  # -> surprise and forecasts, explained
+    events = alarms.update(score)  # -> alarms, after delays
+    if not is_health_due(evidence.tick, plant):
+        return Verdict(score, events)
+    health = read_health()
+    return Verdict(score, events, health, alarms.health(health))
+
+
+def is_health_due(tick: int, plant: Plant) -> bool:
+    """Whether ``tick`` is the last one of ten seconds (of its own length, where longer)."""
+    every = max(1, HEALTH_EVERY_NS // plant.tick_ns)
+    return tick % every == every - 1
