@@ -207,7 +207,7 @@ def _messages(
 def _replayed(plant: Plant, settings: Settings) -> dict[int, int]:
     """Return when each replayed dead letter was, by its offset."""
     notes = _records(plant, settings, "dead-letter-replays")
-    return {int(note.key): int(note.value) for note in notes}
+    return {int(n.key): int(n.value) for n in notes if n.key.isdecimal() and n.value.isdigit()}
 
 
 def _records(plant: Plant, settings: Settings, kind: str) -> Iterator[Record]:

@@ -349,12 +349,13 @@ class Aligner:
         return ledger
 
     def _settle(self) -> None:
-        if self._next_tick is None:
-            return
+        # Before the first tick nothing is needed but what waits for it: a plant whose records are
+        # all refused must be able to commit, too.
+        next_tick, context_ticks = self._next_tick or 0, self._context_ticks
         for ledger in self._partitions.values():
             ledger.settle(
-                next_tick=self._next_tick,
-                needed_from_tick=self._next_tick - self._context_ticks,
+                next_tick=next_tick,
+                needed_from_tick=max(0, next_tick - context_ticks),
                 forget=self._forget,
             )
 

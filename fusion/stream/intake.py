@@ -83,7 +83,9 @@ class Intake:
                 taken.dead_letters.append(dead_letter(record, error, self._plant))
                 self._aligner.refuse(record)
                 continue
-            if self._aligner.take(record, envelope, payload) is not Outcome.DUPLICATE:
+            # What comes too late holds no tick open; a sender whose clock went back says only that.
+            outcome = self._aligner.take(record, envelope, payload)
+            if outcome not in {Outcome.DUPLICATE, Outcome.LATE}:
                 heard.add(payload.stream)
         self._watch_silence(heard)
         taken.observations = self._aligner.closed()

@@ -47,6 +47,8 @@ class Live:
     _fenced_since_ns: dict[int, int] = field(default_factory=dict[int, int])
     _said_ns: dict[int, int] = field(default_factory=dict[int, int])
     _ends: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
+    _is_end_fresh: bool = False
+    """Whether ``_ends`` was asked for since the last poll."""
     _held: frozenset[TopicPartition] = frozenset()
     _looked_ns: int = 0
 
@@ -67,6 +69,7 @@ class Live:
         while not should_stop():
             batches = by_number(self.source.poll(timeout_s=POLL_TIMEOUT_S))
             self._opened.clear()
+            self._is_end_fresh = False
             self._follow_assignment()
             for number in list(self.shards):
                 # Of a partition that was given anew, the poll's records are read again.
@@ -92,10 +95,11 @@ class Live:
         return is_joined and all(positions.get(part, 0) >= end for part, end in ends.items())
 
     def has_unread(self, part: TopicPartition) -> bool:
-        """Whether the broker held unread records of ``part`` when it was asked last."""
-        if part not in self._ends:
-            self._ends = self.source.end_offsets()
-        return self._ends.get(part, 0) > self.source.positions().get(part, 0)
+        """Whether the broker holds unread records of ``part``, asked since the last poll."""
+        position = self.source.positions().get(part, 0)
+        if self._ends.get(part, 0) <= position and not self._is_end_fresh:
+            self._ends, self._is_end_fresh = self.source.end_offsets(), True
+        return self._ends.get(part, 0) > position
 
     def counts(self) -> dict[TopicPartition, Counts]:
         """Return what became of every record, per partition."""

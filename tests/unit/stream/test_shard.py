@@ -176,6 +176,18 @@ def test_the_committed_offset_is_below_what_any_plant_needs() -> None:
     assert 0 < kept.positions[PART] < len(feed.records)
 
 
+def test_a_plant_whose_records_are_all_refused_commits_all_the_same() -> None:
+    feed, kept = Feed(), Kept()
+    for _ in range(30):
+        feed.add(Message("p.telemetry", str(ONE.address), b"no Avro", {}))
+    shard = open_shard(kept)
+    run(shard, feed.records)
+    assert kept.positions == {PART: 30}
+    assert shard.counts()[PART] == Counts(dead_lettered=30)
+    run(open_shard(kept), feed.records)
+    assert len(kept.of("dead-letters")) == 30
+
+
 def test_a_command_that_is_none_is_refused_once_and_counts_as_read() -> None:
     feed, kept = Feed(), Kept()
     feed.add(Message("p.alarm-commands", str(ONE.address), b"\xff\xfe not JSON", {}))
