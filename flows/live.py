@@ -112,7 +112,11 @@ class _Opener:
         publisher = wiring.open_publisher(self.settings, group=self.group, writer=f"live-{number}")
         try:
             newest = read_checkpoints(self.plant, self.settings)
-            self.source.seek(self._starts(number))
+            starts = self._starts(number)
+            self.source.seek(starts)
+            if self.skip_backlog:
+                # Else a restart before the first word would skip what came in between, too.
+                publisher.publish([], commit=starts)
             return self._resume(number, publisher, newest, live)
         except BaseException:
             publisher.close()

@@ -5,8 +5,8 @@ The work itself is in :mod:`flows.backfill`.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,18 +14,16 @@ from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows.backfill import BackfillReport, Progress, ShardDone, ShardJob, Wanted, compute_shard
 from flows.backfill import backfill as work
 from flows.prefect_ingest import is_retriable
+from flows.prefect_server import one_server
 from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.plant import parse_plant
 
-SERVER_START_S = 120
 Runner = Literal["process", "ray"]
 
 
@@ -97,25 +95,12 @@ def run_backfill(
         _WATCHER.reset(watching)
 
 
-@contextlib.contextmanager
-def one_server() -> Iterator[None]:
-    """Let this process and its workers speak to one Prefect API.
+def _leave_signals_alone() -> None:
+    """Let Ctrl-C reach the main process only: it ends the pool, after the shards in work.
 
-    Where none is configured each worker would start an ephemeral server of its own, and leave it
-    running behind it.
+    A worker that is interrupted takes the pool's own thread with it, and nothing ends any more.
     """
-    if PREFECT_API_URL.value():
-        yield
-        return
-    server = SubprocessASGIServer()
-    is_ours = not server.running
-    server.start(timeout=SERVER_START_S)
-    try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-    finally:
-        if is_ours:
-            server.stop()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def task_runner(runner: Runner, num_workers: int | None) -> TaskRunner[Any]:
@@ -125,7 +110,7 @@ def task_runner(runner: Runner, num_workers: int | None) -> TaskRunner[Any]:
         InputError: Ray is not installed.
     """
     if runner == "process":
-        return ProcessPoolTaskRunner(max_workers=num_workers)
+        return ProcessPoolTaskRunner(max_workers=num_workers, initializer=_leave_signals_alone)
     if find_spec("prefect_ray") is None:
         raise InputError(
             "--runner ray must find the packages prefect-ray and ray, and they are not installed; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -83,6 +84,8 @@ def backfill(
     quiet_prefect()
     from flows.prefect_backfill import run_backfill  # noqa: PLC0415 starting Prefect takes seconds
 
+    # As Ctrl-C: what was started ends too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress_bar() as bar:
         planning = bar.add_task("planning", total=None, note="records")
         scoring = bar.add_task("scoring", total=None, note="shards")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fusion.alignment.event_time import stamps
 from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream, TelemetryStream
@@ -22,6 +24,11 @@ from fusion.schema import (
 
 _POSITION = ("topic", "partition", "offset")
 _PAYLOADS = {"telemetry": TelemetryBatch, "audio": AudioChunk, "video": VideoFrame}
+
+MAX_KEPT_BYTES, MAX_KEPT_HEADERS_BYTES = MAX_RECORD_BYTES + 16 * 1024, 32 * 1024
+"""Of a refused record: value, and key with headers. Together they fit into a dead letter."""
+MAX_REASON_TEXT = 2_000
+CUT_TEXT, CUT_HEADERS, CUT_BYTES = 256, 64, 64 * 1024
 
 
 def admit(
@@ -58,19 +65,26 @@ def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
 
     ``record`` must be as the broker had it: one whose value was fetched from the object store may
     be too large for the broker, and its reference is enough. :func:`refused_record` is the way
-    back.
+    back. Of one that is larger than any record may be (compressed, a broker takes it) only the
+    beginning is kept, and the header ``cut`` says so: the letter itself must find its way.
     """
+    kept = {_kept_name(name): value for name, value in record.headers.items()}
+    num_bytes = len(record.value)
+    is_cut = num_bytes > MAX_KEPT_BYTES or _num_bytes(record.key, kept) > MAX_KEPT_HEADERS_BYTES
+    if is_cut:
+        kept = {name[:CUT_TEXT]: text[:CUT_TEXT] for name, text in list(kept.items())[:CUT_HEADERS]}
+        kept["cut"] = f"{num_bytes} bytes and {len(record.headers)} headers"
     return Message(
         topic=plant.topic("dead-letters"),
-        key=record.key,
-        value=record.value,
+        key=record.key[:CUT_TEXT] if is_cut else record.key,
+        value=record.value[:CUT_BYTES] if is_cut else record.value,
         headers={
+            **kept,
             "reason": error.reason.value,
-            "message": str(error),
+            "message": str(error)[:MAX_REASON_TEXT],
             "original-topic": record.topic,
             "original-partition": str(record.partition),
             "original-offset": str(record.offset),
-            **{_kept_name(name): value for name, value in record.headers.items()},
         },
     )
 
@@ -79,8 +93,14 @@ def refused_record(letter: Record) -> Record:
     """Return the record that ``letter``, a dead letter, keeps: as it lay on its topic.
 
     Raises:
-        RecordError: The letter does not say where the record lay.
+        RecordError: The letter does not say where the record lay, or keeps only its beginning.
     """
+    if "cut" in letter.headers:
+        raise RecordError(
+            DeadLetterReason.TOO_LARGE,
+            "a record must be small enough to be kept whole, this one had "
+            f"{letter.headers['cut']}; let its sender send it again, in smaller pieces",
+        )
     kept = {
         name.removeprefix("original-"): text
         for name, text in letter.headers.items()
@@ -103,6 +123,11 @@ def refused_record(letter: Record) -> Record:
             f"a dead letter must say in {[f'original-{name}' for name in _POSITION]} where its "
             f"record lay, got the headers {sorted(letter.headers)}; let fusion write dead letters",
         ) from wrong
+
+
+def _num_bytes(key: str, headers: Mapping[str, str]) -> int:
+    texts = (key, *headers, *headers.values())
+    return sum(len(text.encode(errors="surrogateescape")) for text in texts)
 
 
 def _kept_name(name: str) -> str:

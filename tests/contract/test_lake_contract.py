@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -211,6 +212,42 @@ def test_arrival_order_merges_the_topics(tmp_path: Path) -> None:
         (TELEMETRY, 2),
         (AUDIO, 2),
     ]
+
+
+def _at(record: Record, time: str, t_broker_ns: int) -> Record:
+    headers = {**record.headers, "ce_time": time}
+    return dataclasses.replace(record, headers=headers, t_broker_ns=t_broker_ns)
+
+
+def test_ranges_of_offsets_are_read_counted_and_found_by_time(tmp_path: Path) -> None:
+    lake, second_ns = DeltaLake(tmp_path), 1_000_000_000
+    begin_ns = 1_767_225_600 * second_ns
+    for start in range(0, 40, 10):  # (four files a partition)
+        records = [
+            _at(record, f"2026-01-01T00:00:{record.offset:02}Z", begin_ns + record.offset)
+            for partition in (0, 1)
+            for record in _records(TELEMETRY, range(start, start + 10), partition=partition)
+        ]
+        # A clock that runs a century ahead, and one that says nothing.
+        records[3] = _at(records[3], "2126-01-01T00:00:00Z", begin_ns + start + 3)
+        records[4] = _at(records[4], "noon", begin_ns + start + 4)
+        lake.append(records)
+    lake.append(_records(AUDIO, range(5)))
+    version, one, two = lake.version([TELEMETRY]), *(TopicPartition(TELEMETRY, p) for p in (0, 1))
+    lake.append(_records(TELEMETRY, range(40, 50)))
+
+    start, stop = {one: 7, two: 40}, {one: 23}
+    read = lake.read_in_arrival_order([TELEMETRY], version=version, start=start, stop=stop)
+    assert [(r.partition, r.offset) for r in read] == [(0, offset) for offset in range(7, 23)]
+    assert lake.num_records([TELEMETRY], version=version) == 80
+    assert lake.num_records([TELEMETRY], version=version, start=start) == 33
+    assert lake.num_records([TELEMETRY], version=version, start={one: 99}) == 40
+    assert lake.num_records([TELEMETRY], start={one: 42, two: 40}) == 8
+
+    for second, expected in ((0, 0), (4, 5), (17, 17), (23, 25), (39, 39), (40, 40)):
+        found = lake.offsets_at([TELEMETRY], begin_ns + second * second_ns, version=version)
+        assert found == {one: expected, two: second}
+    assert lake.offsets_at(["nothing"], begin_ns) == {}
 
 
 def _files(folder: Path) -> set[Path]:

@@ -15,7 +15,7 @@ from flows.cli.plant import load_plant
 from flows.live import _Opener, read_checkpoints
 from flows.settings import Settings
 from fusion.plant import Plant
-from fusion.schema import TopicPartition
+from fusion.schema import Message, TopicPartition
 from fusion.stream.checkpoint import ShardCheckpoint, shard_key
 from fusion.stream.intake import RELEASED
 from tests.e2e.conftest import RIG
@@ -99,3 +99,39 @@ def test_a_dead_transaction_hides_no_checkpoint_of_another_number(
             alive.publish([said.message(plant, 0)], commit={TopicPartition(topic, 0): 7})
         newest = read_checkpoints(plant, settings)
         assert newest == {shard_key(0): said.model_dump_json().encode()}
+
+
+def test_a_restart_before_the_first_word_skips_no_more_than_the_first_start_did(
+    kafka_bootstrap: str, unique: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        broker="kafka", kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, session_timeout_s=6
+    )
+    plant = make_plant(tmp_path, unique)
+    wiring.prepare_topics(settings, plant)
+
+    def publish() -> None:
+        with contextlib.closing(wiring.open_publisher(settings)) as publisher:
+            publisher.publish([Message(topic, "key", b"?") for topic in plant.sense_topics])
+
+    def start() -> dict[TopicPartition, int]:
+        with contextlib.ExitStack() as stack:
+            source = wiring.open_member(settings, plant.sense_topics, f"live-{unique}")
+            stack.callback(source.close)
+            opener = _Opener(
+                plant, f"live-{unique}", settings, {}, RELEASED, source, skip_backlog=True
+            )
+            for _ in range(NUM_POLLS):
+                source.poll(timeout_s=0.05)
+                if source.assigned():
+                    break
+            for number in range(NUM_PARTITIONS):
+                shard = opener.open_shard(number, None)  # type: ignore[arg-type] no plant is opened
+                stack.callback(shard.close)
+            return source.positions()
+
+    publish()
+    first = start()
+    assert sorted(first.values())[-len(plant.sense_topics) :] == [1] * len(plant.sense_topics)
+    publish()
+    assert start() == first

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion.alignment import admit, dead_letter
+from fusion.alignment import admit, dead_letter, refused_record
 from fusion.errors import DeadLetterReason, RecordError
-from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
+from fusion.plant import MAX_MESSAGE_BYTES, NANOSECONDS, Plant, StreamSender, parse_plant
 from fusion.schema import AudioChunk, Payload, Record, TelemetryBatch, VideoFrame, encode
 
 PLANT: Plant = parse_plant(
@@ -168,3 +168,25 @@ def test_a_dead_letter_keeps_the_bytes_and_says_where_they_lay() -> None:
     assert letter.headers["original-topic"] == "gate.audio"
     assert letter.headers["original-offset"] == "3"
     assert letter.headers["original-ce_subject"] == bad.headers["ce_subject"]
+
+
+@pytest.mark.parametrize(
+    "giant",
+    [
+        Record("gate.audio", 0, 3, "key", bytes(40_000_000), {"seq": "1"}, NOW_NS),
+        Record("gate.audio", 0, 3, "k" * 5_000_000, b"", {}, NOW_NS),
+        Record("gate.audio", 0, 3, "key", b"", {"seq": "é" * 5_000_000}, NOW_NS),
+        Record("gate.audio", 0, 3, "key", b"", {f"h{n}": "x" * 100 for n in range(60_000)}, NOW_NS),
+    ],
+    ids=["value", "key", "one header", "headers"],
+)
+def test_the_dead_letter_of_a_giant_finds_its_way_and_is_not_taken_for_the_whole(
+    giant: Record,
+) -> None:
+    error = RecordError(DeadLetterReason.TOO_LARGE, "why " * 1_000_000)
+    letter = dead_letter(giant, error, PLANT)
+    texts = (letter.key, *letter.headers, *letter.headers.values())
+    assert len(letter.value) + sum(len(text.encode()) for text in texts) < MAX_MESSAGE_BYTES
+    kept = Record(letter.topic, 0, 0, letter.key, letter.value, letter.headers, NOW_NS)
+    with pytest.raises(RecordError, match="small enough to be kept whole"):
+        refused_record(kept)
