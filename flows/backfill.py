@@ -30,8 +30,8 @@ from flows.backfill_folder import (
     save_evidence,
     save_plan,
 )
+from flows.gates import open_stored_gate
 from flows.learn import code_version
-from flows.schemas import open_schemas
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
 from fusion.errors import InputError
@@ -40,7 +40,6 @@ from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import AlarmEvent, TopicPartition
 from fusion.scoring import Calibration, Scorer
 from fusion.stream.backfill import Bench, evidence_of
-from fusion.stream.intake import Gate
 from fusion.stream.shard_plan import Borders, EveryRecords, EveryTicks, ShardPlan, Span, plan_shards
 from fusion.stream.windows import WindowEncoder
 from fusion.training.package import load_normaliser
@@ -270,7 +269,7 @@ class _Run:
             )
 
     def _plan(self, on_read: Callable[[int], None]) -> Iterator[ShardPlan]:
-        with _gate(self._plant, self._settings) as gate:
+        with open_stored_gate(self._plant, self._settings) as gate:
             yield from plan_shards(
                 self._lake.read_in_arrival_order(
                     self._plant.sense_topics, version=self.data_version, start=self._start
@@ -329,7 +328,7 @@ def compute_shard(job: ShardJob) -> ShardDone:
     torch.set_num_threads(1)
     plant, manifest = job.plant, load_manifest(job.model_dir)
     inference = wiring.open_inference(job.model_dir)
-    with contextlib.closing(inference), _gate(plant, job.settings) as gate:
+    with contextlib.closing(inference), open_stored_gate(plant, job.settings) as gate:
         records = wiring.open_lake(job.settings).read_in_arrival_order(
             plant.sense_topics, version=job.data_version, start=shard.start(), stop=shard.stop()
         )
@@ -344,13 +343,6 @@ def compute_shard(job: ShardJob) -> ShardDone:
         )
         num_windows = save_evidence(evidence, job.evidence_dir)
     return ShardDone(shard.num_ticks, num_windows, is_reused=False)
-
-
-@contextlib.contextmanager
-def _gate(plant: Plant, settings: Settings) -> Iterator[Gate]:
-    """Yield what opens stored records; the broker is asked only for a schema that nobody knows."""
-    with open_schemas(plant, settings) as schemas:
-        yield Gate(wiring.open_stored_resolver(settings, plant).resolve, schemas)
 
 
 def _span(wanted: Wanted, plant: Plant) -> Span:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from flows import wiring
+from flows.gates import open_stored_gate
 from flows.settings import Settings
-from fusion.alignment import admit, refused_record
+from fusion.alignment import refused_record
 from fusion.errors import DeadLetterReason, InputError, RecordError
 from fusion.plant import Plant
 from fusion.ports import Publisher
 from fusion.schema import AlarmCommand, Message, Record
-from fusion.stream.claims import ClaimResolver
+from fusion.stream.intake import Gate
 from fusion.stream.reading import read_to_end
 
 REPLAYED_FROM = "replayed-from"
@@ -88,9 +89,7 @@ def read_dead_letter(plant: Plant, settings: Settings, offset: int) -> DeadLette
     raise _no_such(plant, [offset])
 
 
-def obstacle(
-    found: DeadLetter, plant: Plant, resolver: ClaimResolver, *, now_ns: int
-) -> RecordError | None:
+def obstacle(found: DeadLetter, plant: Plant, gate: Gate, *, now_ns: int) -> RecordError | None:
     """Return why the record would be refused if it were published now; None if it would not.
 
     Raises:
@@ -101,6 +100,7 @@ def obstacle(
         if record.topic == plant.topic("alarm-commands"):
             _require_command(record)
         else:
+            _require_key(record, plant)
             # Event time is judged against the time at which the broker gets the record again.
             again = Record(
                 record.topic,
@@ -111,7 +111,7 @@ def obstacle(
                 record.headers,
                 t_broker_ns=now_ns,
             )
-            admit(resolver.resolve(again), plant)
+            gate.admit(again, plant)
     except RecordError as refused:
         return refused
     return None
@@ -130,20 +130,20 @@ def judge(
         InputError: There is no dead letter at one of ``offsets``.
         BrokerUnavailableError, ObjectStoreUnavailableError: Call again.
     """
-    resolver = wiring.open_stored_resolver(settings, plant)
     now_ns = wiring.open_clock().now_ns()
     verdicts: list[Verdict] = []
-    for found in read_dead_letters(plant, settings):
-        if found.offset in offsets or is_wanted(found):
-            why = obstacle(found, plant, resolver, now_ns=now_ns)
-            verdicts.append(
-                Verdict(
-                    found.offset,
-                    None if why is None else f"{why.reason}: {why}",
-                    is_replayed=found.replayed_ns is not None,
-                    is_replayable=_is_replayable(found, plant),
+    with open_stored_gate(plant, settings) as gate:
+        for found in read_dead_letters(plant, settings):
+            if found.offset in offsets or is_wanted(found):
+                why = obstacle(found, plant, gate, now_ns=now_ns)
+                verdicts.append(
+                    Verdict(
+                        found.offset,
+                        None if why is None else f"{why.reason}: {why}",
+                        is_replayed=found.replayed_ns is not None,
+                        is_replayable=_is_replayable(found, plant),
+                    )
                 )
-            )
     absent = sorted(set(offsets) - {verdict.offset for verdict in verdicts})
     if absent:
         raise _no_such(plant, absent)
@@ -221,6 +221,15 @@ def _is_replayable(found: DeadLetter, plant: Plant) -> bool:
     """Whether the record lay on a topic of senders: a letter cannot make us write elsewhere."""
     topics = (*plant.sense_topics, plant.topic("alarm-commands"))
     return found.refused is not None and found.refused.topic in topics
+
+
+def _require_key(record: Record, plant: Plant) -> None:
+    if record.key != str(plant.address):
+        raise RecordError(
+            DeadLetterReason.UNKNOWN_STREAM,
+            f"the key must be the plant's address {plant.address}, got {record.key!r}; judge it "
+            "with that plant's file, or mend the sender",
+        )
 
 
 def _require_command(record: Record) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from flows import wiring
+from flows.gates import open_stored_gate
 from flows.settings import Settings
 from fusion.alignment import Observation, tick_of
 from fusion.errors import RecipeError
@@ -23,8 +24,7 @@ from fusion.plant import Plant
 from fusion.ports import Lake
 from fusion.schema import Record
 from fusion.scoring import fit_calibration
-from fusion.stream.claims import ClaimResolver, resolved
-from fusion.stream.intake import align_recorded
+from fusion.stream.intake import Gate, align_recorded
 from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, StepReport, Trained, split, train
 from fusion.training.loop import golden_batch
@@ -66,8 +66,8 @@ def train_from_lake(
     if data_version is None:
         data_version = lake.version(plant.sense_topics)
     on_stage("reading and aligning the records")
-    resolver = wiring.open_stored_resolver(settings, plant)
-    observations = recorded_observations(lake, plant, resolver, data_version)
+    with open_stored_gate(plant, settings) as gate:
+        observations = recorded_observations(lake, plant, gate, data_version)
     if not observations:
         raise RecipeError(
             f"training needs records of {list(plant.sense_topics)} in the lake, and it holds none; "
@@ -82,7 +82,7 @@ def train_from_lake(
 def recorded_observations(
     lake: Lake,
     plant: Plant,
-    resolver: ClaimResolver,
+    gate: Gate,
     data_version: str | None = None,
     *,
     near: Collection[int] | None = None,
@@ -97,7 +97,7 @@ def recorded_observations(
     records = lake.read_in_arrival_order(plant.sense_topics, version=data_version)
     if near is not None:
         records = (record for record in records if _is_near(record, plant, near))
-    return list(align_recorded(resolved(records, resolver), plant))
+    return list(align_recorded(records, plant, gate))
 
 
 def _is_near(record: Record, plant: Plant, near: Collection[int]) -> bool:

@@ -22,6 +22,7 @@ from flows.dead_letters import (
     read_dead_letters,
     replay_dead_letters,
 )
+from flows.gates import open_stored_gate
 from flows.settings import Settings
 from flows.terminal import CONSOLE, shown
 from fusion.errors import DeadLetterReason, InputError
@@ -79,12 +80,8 @@ def show(
     found = read_dead_letter(plant, settings, offset)
     for line in _describe(found):
         CONSOLE.print(line, markup=False, highlight=False)
-    why = obstacle(
-        found,
-        plant,
-        wiring.open_stored_resolver(settings, plant),
-        now_ns=wiring.open_clock().now_ns(),
-    )
+    with open_stored_gate(plant, settings) as gate:
+        why = obstacle(found, plant, gate, now_ns=wiring.open_clock().now_ns())
     verdict = "it would be used" if why is None else f"it would be refused again, {why.reason}: "
     CONSOLE.print(f"published now, {verdict}{'' if why is None else shown(str(why))}", markup=False)
 

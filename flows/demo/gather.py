@@ -13,6 +13,7 @@ import numpy as np
 
 from flows import wiring
 from flows.demo.place import DemoPlace
+from flows.gates import open_stored_gate
 from flows.learn import recorded_observations
 from flows.operate import alarm_events, scores
 from flows.report import Detection, FaultTruth, Moment, ReportInputs
@@ -24,7 +25,7 @@ from fusion.plant import AudioStream, Plant, TelemetryStream, VideoStream
 from fusion.ports import Lake
 from fusion.schema import AlarmEvent, Score
 from fusion.scoring import Calibration
-from fusion.stream.claims import ClaimResolver
+from fusion.stream.intake import Gate
 
 MAX_MOMENTS = 12
 SOUND_TICKS = 6
@@ -51,8 +52,9 @@ def report_inputs(run: DemoRun) -> ReportInputs:
     manifest = load_manifest(run.model_dir)
     said, events = scores(plant, settings), alarm_events(plant, settings)
     lake = wiring.open_lake(settings)
-    resolver = wiring.open_stored_resolver(settings, plant)
-    telemetry = telemetry_ticks(lake, plant, resolver)
+    with open_stored_gate(plant, settings) as gate:
+        telemetry = telemetry_ticks(lake, plant, gate)
+        at_alarms = moments(events, lake, plant, gate, run.faults)
     before, during = _split(telemetry, run.test_start_ns, plant)
     base = ReportInputs(
         plant=plant,
@@ -74,7 +76,7 @@ def report_inputs(run: DemoRun) -> ReportInputs:
         faults=run.faults,
         detections=detections,
         tags=_tag_series(during, plant),
-        moments=moments(events, lake, plant, resolver, run.faults),
+        moments=at_alarms,
         gauges=manifest.gauges,
         counts=run.counts,
         read_by_offsets=run.read_by_offsets,
@@ -127,19 +129,19 @@ def compare(
     return rows
 
 
-def telemetry_ticks(lake: Lake, plant: Plant, resolver: ClaimResolver) -> list[Observation]:
+def telemetry_ticks(lake: Lake, plant: Plant, gate: Gate) -> list[Observation]:
     """Return the ticks of the telemetry alone: cheap, because no picture is decoded."""
     streams = tuple(s for s in plant.streams if isinstance(s, TelemetryStream))
     alarms = tuple(plant.alarms)
     only = plant.model_copy(update={"streams": streams, "alarms": alarms})
-    return recorded_observations(lake, only, resolver)
+    return recorded_observations(lake, only, gate)
 
 
 def moments(
     events: Sequence[AlarmEvent],
     lake: Lake,
     plant: Plant,
-    resolver: ClaimResolver,
+    gate: Gate,
     faults: Sequence[FaultTruth],
 ) -> list[Moment]:
     """Return picture and sound at the alarms, beside those of a quiet minute, first ones first."""
@@ -155,7 +157,7 @@ def moments(
     sounds: dict[int, Any] = {}
     frames: dict[int, Any] = {}
     needed = {t - back for t in [*at, tick_of_ns(quiet_ns, plant)] for back in range(SOUND_TICKS)}
-    for observation in recorded_observations(lake, plant, resolver, near=needed):
+    for observation in recorded_observations(lake, plant, gate, near=needed):
         if observation.tick in needed:
             if ears is not None and observation.is_present(ears.name):
                 sounds[observation.tick] = observation.senses[ears.name]

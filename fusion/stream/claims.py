@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -255,22 +255,6 @@ class ClaimResolver:
         if self._away_since_ns is None or self._patience_s is None:
             return False
         return now_ns - self._away_since_ns >= self._patience_s * NANOSECONDS
-
-
-def resolved(records: Iterable[Record], resolver: ClaimResolver) -> Iterator[Record]:
-    """Yield stored records with their values; one whose claim is refused comes without.
-
-    The gate refuses a record without a value, as the live chain has done.
-
-    Raises:
-        ObjectStoreUnavailableError: The store is away, and ``resolver`` has no patience.
-    """
-    for record in records:
-        try:
-            found = resolver.resolve(record)
-        except RecordError:
-            found = dataclasses.replace(record, value=b"")
-        yield found
 
 
 class _Rest:

@@ -13,7 +13,15 @@ from fusion.alignment import Aligner, Counts, Decisions, Observation, Outcome, a
 from fusion.errors import RecordError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
-from fusion.schema import Message, Record, StreamHealth, TopicPartition, WriterSchemas
+from fusion.schema import (
+    Envelope,
+    Message,
+    Payload,
+    Record,
+    StreamHealth,
+    TopicPartition,
+    WriterSchemas,
+)
 from fusion.stream.idleness import IdleWatch
 
 MAX_AHEAD_TICKS = 40
@@ -26,6 +34,14 @@ class Gate:
 
     resolve: Callable[[Record], Record] = lambda record: record
     schemas: WriterSchemas | None = None
+
+    def admit(self, record: Record, plant: Plant) -> tuple[Envelope, Payload]:
+        """Return the envelope and the payload of a record that ``plant`` can use.
+
+        Raises:
+            RecordError: It cannot be used; the ``reason`` names the rule that it breaks.
+        """
+        return admit(self.resolve(record), plant, self.schemas)
 
 
 RELEASED = Gate()
@@ -76,9 +92,7 @@ class Intake:
                 self._aligner.refuse(record)
                 continue
             try:
-                envelope, payload = admit(
-                    self._gate.resolve(record), self._plant, self._gate.schemas
-                )
+                envelope, payload = self._gate.admit(record, self._plant)
             except RecordError as error:
                 taken.dead_letters.append(dead_letter(record, error, self._plant))
                 self._aligner.refuse(record)
@@ -169,16 +183,21 @@ class Intake:
         )
 
 
-def align_recorded(records: Iterable[Record], plant: Plant) -> Iterator[Observation]:
+def align_recorded(
+    records: Iterable[Record], plant: Plant, gate: Gate = RELEASED
+) -> Iterator[Observation]:
     """Yield the ticks of stored records as the live chain would have seen them.
 
     ``records`` come in the order in which the broker got them; refused ones are left out here, the
     live chain has dead-lettered them.
+
+    Raises:
+        ObjectStoreUnavailableError, BrokerUnavailableError: The gate cannot be opened now.
     """
     aligner = Aligner(plant, context_ticks=MAX_GAP_TICKS)
     for record in records:
         try:
-            envelope, payload = admit(record, plant)
+            envelope, payload = gate.admit(record, plant)
         except RecordError:
             aligner.refuse(record)
             continue

@@ -13,6 +13,7 @@ import pytest
 from flows import wiring
 from flows.cli.plant import load_plant
 from flows.dead_letters import read_dead_letters, replay_dead_letters
+from flows.gates import open_stored_gate
 from flows.ingest import ingest_once
 from flows.learn import recorded_observations
 from flows.objects import sweep, take_inventory
@@ -60,7 +61,8 @@ def ticks(plant: Plant, settings: Settings) -> list[Observation]:
     lake = wiring.open_lake(settings)
     with contextlib.closing(wiring.open_source(settings, plant.sense_topics, "test")) as source:
         assert ingest_once(source, lake, clock=wiring.open_clock()).is_complete
-    return recorded_observations(lake, plant, wiring.open_stored_resolver(settings, plant))
+    with open_stored_gate(plant, settings) as gate:
+        return recorded_observations(lake, plant, gate)
 
 
 def on(topic: str, settings: Settings) -> list[Record]:

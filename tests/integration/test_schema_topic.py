@@ -16,6 +16,9 @@ import pytest
 
 from flows import wiring
 from flows.cli.stream import publish
+from flows.gates import open_stored_gate
+from flows.ingest import ingest_once
+from flows.learn import recorded_observations
 from flows.schemas import ASK_AGAIN_S, MAX_ASKED, SchemaTopic, open_schemas, publish_schemas
 from flows.settings import Settings
 from fusion.alignment import admit
@@ -23,6 +26,7 @@ from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
 from fusion.schema import AudioChunk, Message, Record, WriterSchemas, schema_messages
 from fusion.schema.versions import NEWEST, PayloadSchema, make_schema
+from fusion.stream.intake import RELEASED
 from fusion.stream.reading import read_to_end
 from tests.unit.schema.made import fields_of, written
 
@@ -135,6 +139,21 @@ def test_an_edge_that_is_upgraded_first_is_understood(
             assert isinstance(payload, AudioChunk)
             assert payload.samples_N.tolist() == SAMPLES_N.tolist()
             assert replace(payload, samples_N=SAMPLES_N) == sound(number)
+
+
+def test_training_understands_what_the_live_gate_understands(
+    plant: Plant, settings: Settings
+) -> None:
+    edge = Edge(plant, settings, version(3))
+    edge.publish_schema()
+    for number in range(3):
+        edge.send(sound(number))
+    lake = wiring.open_lake(settings)
+    with contextlib.closing(wiring.open_source(settings, plant.sense_topics, "test")) as source:
+        assert ingest_once(source, lake, clock=wiring.open_clock()).is_complete
+    with open_stored_gate(plant, settings) as gate:
+        assert recorded_observations(lake, plant, gate)
+    assert recorded_observations(lake, plant, RELEASED) == []
 
 
 def test_an_edge_that_says_nothing_does_not_delay_one_that_does(

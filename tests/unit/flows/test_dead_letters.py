@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,11 @@ from fusion.errors import (
     RecordError,
 )
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
-from fusion.schema import AlarmCommand, Message, Record, VideoFrame
+from fusion.schema import AlarmCommand, Message, Record, VideoFrame, schema_messages
+from fusion.schema.versions import NEWEST, make_schema
 from fusion.stream.claims import Claim
 from fusion.stream.reading import read_to_end
+from tests.unit.schema.made import fields_of, written
 
 PLANT_FILE = """
 prefix: lettered
@@ -190,6 +194,25 @@ def test_what_would_be_refused_again_stays_unless_forced(where: Settings) -> Non
     assert "0: replayed already" in fusion(where, "replay", "--all", "--yes").output
     assert "replayed 1 dead letters" in fusion(where, "replay", "1", "--force").output
     assert len(on("lettered.video", where)) == 2
+
+
+def test_a_letter_is_judged_with_the_key_and_the_schemas_that_the_live_gate_goes_by(
+    where: Settings,
+) -> None:
+    refuse(where, replace(frame(), key="who/is/this"), reason=DeadLetterReason.UNKNOWN_STREAM)
+    content = json.loads(NEWEST["fusion.video"].text)
+    extra = {"name": "new_3", "type": "double", "default": 0.0}
+    newer = make_schema(content | {"fields": [*content["fields"], extra]})
+    message = frame()
+    value = written(newer, fields_of(message.value) | {"new_3": 0.5})
+    refuse(where, replace(message, value=value), reason=DeadLetterReason.UNKNOWN_SCHEMA)
+
+    stranger, unknown = judge(PLANT, where, is_wanted=lambda _: True)
+    assert (stranger.obstacle or "").startswith("unknown-stream: the key must be")
+    assert (unknown.obstacle or "").startswith("unknown-schema")
+    with contextlib.closing(wiring.open_publisher(where)) as publisher:
+        publisher.publish(schema_messages(PLANT.topic("schemas"), [newer]))
+    assert [v.obstacle for v in judge(PLANT, where, is_wanted=lambda _: True)[1:]] == [None]
 
 
 def test_a_claimed_record_is_replayed_when_its_object_is_there(where: Settings) -> None:

@@ -36,8 +36,8 @@ from fusion.stream.claims import (
     Claim,
     ClaimCheckPublisher,
     ClaimResolver,
-    resolved,
 )
+from fusion.stream.intake import Gate, align_recorded
 from fusion.stream.reading import read_to_end
 
 START_NS = 1_767_225_600 * NANOSECONDS
@@ -399,13 +399,15 @@ def test_stored_records_come_with_values_and_refused_ones_are_refused_at_the_gat
     bad = Record(message.topic, 0, 1, message.key, b"", headers | {"sha256": "0"}, START_NS)
     store.put(claim.key, message.value)
     resolver = ClaimResolver(store, prefix="rig", clock=clock, patience_s=None, missing_pauses_s=())
-    with_value, without = resolved([good, bad], resolver)
-    assert admit(with_value, PLANT)[1].stream == "process"
+    gate = Gate(resolver.resolve)
+    assert gate.admit(good, PLANT)[1].stream == "process"
     with pytest.raises(RecordError):
-        admit(without, PLANT)
+        gate.admit(bad, PLANT)
+    assert list(align_recorded([good, bad], PLANT, gate))
+    assert list(align_recorded([bad], PLANT, gate)) == []
     store.is_away = True
     with pytest.raises(ObjectStoreUnavailableError):
-        list(resolved([good], resolver))
+        list(align_recorded([good], PLANT, gate))
     assert clock.waits == []
 
 
