@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import signal
 from enum import StrEnum
 from pathlib import Path
@@ -13,10 +12,10 @@ import typer
 from flows.backfill import BackfillReport, Progress, Wanted
 from flows.cli.learn import quiet_prefect
 from flows.cli.plant import PlantFile, load_plant
+from flows.lake import parse_moment
 from flows.models import newest_model
 from flows.settings import Settings
 from flows.terminal import CONSOLE, progress_bar
-from fusion.errors import InputError
 
 
 class RunnerName(StrEnum):
@@ -33,7 +32,7 @@ def backfill(
     ] = None,
     from_time: Annotated[
         str | None,
-        typer.Option("--from", help="Event time, such as 2026-11-01T06:00 (UTC); default: first."),
+        typer.Option("--from", help="Event time, such as 2026-11-01T06:00Z; default: the first."),
     ] = None,
     until_time: Annotated[
         str | None, typer.Option("--until", help="Event time, not included; default: the last.")
@@ -73,8 +72,8 @@ def backfill(
     plant, settings = load_plant(plant_file), Settings.load()
     wanted = Wanted(
         model_dir=model or newest_model(settings, plant),
-        from_ns=_parse_time("--from", from_time),
-        until_ns=_parse_time("--until", until_time),
+        from_ns=None if from_time is None else parse_moment(from_time),
+        until_ns=None if until_time is None else parse_moment(until_time),
         num_shards=shards,
         shard_hours=shard_hours,
         data_version=data_version,
@@ -122,19 +121,3 @@ def _tell(report: BackfillReport) -> None:
         f"model {report.model_version} on {report.data_version}\n"
         f"scores and alarm events: {report.findings_uri} (a Delta table)"
     )
-
-
-def _parse_time(option: str, text: str | None) -> int | None:
-    """Return ns UTC; a time without a zone is UTC."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError as unreadable:
-        raise InputError(
-            f"{option} must be a time such as 2026-11-01T06:00, got {text!r}; write it so"
-        ) from unreadable
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return (since // datetime.timedelta(microseconds=1)) * 1_000

@@ -23,11 +23,12 @@ from flows.schemas import ASK_AGAIN_S, MAX_ASKED, SchemaTopic, open_schemas, pub
 from flows.settings import Settings
 from fusion.alignment import admit
 from fusion.errors import DeadLetterReason, RecordError
-from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
+from fusion.plant import Plant, StreamSender, parse_plant
 from fusion.schema import AudioChunk, Message, Record, WriterSchemas, schema_messages
 from fusion.schema.versions import NEWEST, PayloadSchema, make_schema
 from fusion.stream.intake import RELEASED
 from fusion.stream.reading import read_to_end
+from tests.clocks import START_NS, HandClock
 from tests.unit.schema.made import fields_of, written
 
 PLANT = """
@@ -36,21 +37,8 @@ address: {{enterprise: e, site: s, area: a, line: l, cell: c, asset: x}}
 streams:
   - {{name: ear, modality: audio, sample_rate_hz: 4000}}
 """
-T_NS = 1_767_225_600 * NANOSECONDS
+T_NS = START_NS
 SAMPLES_N = np.arange(40, dtype=np.int16)
-
-
-class ToldClock:
-    """A clock that only tests move."""
-
-    def __init__(self) -> None:
-        self.t_ns = T_NS
-
-    def now_ns(self) -> int:
-        return self.t_ns
-
-    def sleep(self, duration_s: float) -> None:
-        self.t_ns += round(duration_s * NANOSECONDS)
 
 
 @pytest.fixture(params=["embedded", "kafka"])
@@ -159,7 +147,7 @@ def test_training_understands_what_the_live_gate_understands(
 def test_an_edge_that_says_nothing_does_not_delay_one_that_does(
     plant: Plant, settings: Settings, arrivals: Iterator[list[Record]]
 ) -> None:
-    clock = ToldClock()
+    clock = HandClock()
     silent, open_ = Edge(plant, settings, version(3)), Edge(plant, settings, version(4))
     silent.send(sound(1))
     open_.publish_schema()
@@ -178,7 +166,7 @@ def test_an_edge_that_says_nothing_does_not_delay_one_that_does(
 def test_many_unknown_fingerprints_cost_a_bounded_number_of_look_ups(
     plant: Plant, settings: Settings
 ) -> None:
-    clock = ToldClock()
+    clock = HandClock()
     edge = Edge(plant, settings, version(3))
     with contextlib.closing(SchemaTopic(plant, settings, clock)) as topic:
         for number in range(MAX_ASKED):

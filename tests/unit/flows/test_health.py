@@ -11,30 +11,17 @@ import pytest
 
 from flows.health import MAX_SILENCE_S, Health, serve_health
 from fusion.errors import SettingsError
-from fusion.plant import NANOSECONDS
 from fusion.schema import TopicPartition
 from fusion.stream.progress import PATIENCE_S, ProgressWatch
+from tests.clocks import HandClock
 
 AUDIO, VIDEO = TopicPartition("rig.audio", 2), TopicPartition("rig.video", 2)
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.t_ns = 1_000 * NANOSECONDS
-
-    def now_ns(self) -> int:
-        return self.t_ns
-
-    def sleep(self, duration_s: float) -> None:
-        self.t_ns += round(duration_s * NANOSECONDS)
 
 
 class Probe:
     """A health endpoint, the loop that it tells of, and a client."""
 
-    def __init__(self, health: Health, clock: Clock, address: str) -> None:
+    def __init__(self, health: Health, clock: HandClock, address: str) -> None:
         self.health, self.clock, self.address = health, clock, address
         self.progress = ProgressWatch()
 
@@ -59,7 +46,7 @@ class Probe:
 
 @pytest.fixture
 def probe() -> Iterator[Probe]:
-    clock = Clock()
+    clock = HandClock()
     health = Health(clock)
     with serve_health(health, "127.0.0.1:0") as address:
         assert address is not None
@@ -127,5 +114,5 @@ def test_a_port_that_is_taken_is_said_in_words(probe: Probe) -> None:
 
 
 def test_no_address_no_server() -> None:
-    with serve_health(Health(Clock()), "") as address:
+    with serve_health(Health(HandClock()), "") as address:
         assert address is None

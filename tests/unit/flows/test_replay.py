@@ -11,6 +11,7 @@ from flows.replay import MAX_BATCH_MESSAGES, ReplayReport, replay
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import NANOSECONDS, Plant, parse_plant
 from fusion.schema import Envelope, Message, Payload, TelemetryBatch, TopicPartition
+from tests.clocks import HandClock
 
 PLANT = """
 prefix: p
@@ -19,26 +20,12 @@ streams:
   - {name: rig, modality: telemetry, rate_hz: 1, tags: [{name: level, unit: m, range: [0, 9]}]}
 """
 START_NS = 1_700_000_000 * NANOSECONDS
+NOW_NS = START_NS + 10**6 * NANOSECONDS
 
 
 @pytest.fixture
 def plant() -> Plant:
     return parse_plant(PLANT, origin="plant.yaml")
-
-
-class HandClock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.t_ns = START_NS + 10**6 * NANOSECONDS
-        self.slept_s: list[float] = []
-
-    def now_ns(self) -> int:
-        return self.t_ns
-
-    def sleep(self, duration_s: float) -> None:
-        self.slept_s.append(duration_s)
-        self.t_ns += round(duration_s * NANOSECONDS)
 
 
 class Ledger:
@@ -78,7 +65,7 @@ def _rows(times_s: Iterable[float]) -> Iterator[Payload]:
 
 
 def test_full_speed_sends_everything_in_bounded_batches(plant: Plant) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     ledger, reports = Ledger(clock), list[ReplayReport]()
     num = MAX_BATCH_MESSAGES + 10
     report = replay(
@@ -93,7 +80,7 @@ def test_full_speed_sends_everything_in_bounded_batches(plant: Plant) -> None:
 
 
 def test_messages_are_numbered_in_one_epoch_per_replay(plant: Plant) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     ledger = Ledger(clock)
     for _ in range(2):
         replay(_rows(range(3)), ledger, plant, speed=None, clock=clock)
@@ -107,7 +94,7 @@ def test_messages_are_numbered_in_one_epoch_per_replay(plant: Plant) -> None:
 
 @pytest.mark.parametrize("speed", [0.5, 1.0, 10.0])
 def test_speed_is_event_time_per_wall_time(plant: Plant, speed: float) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     begin_ns, ledger = clock.now_ns(), Ledger(clock)
     replay(_rows([0, 1, 3]), ledger, plant, speed=speed, clock=clock)
     sent_s = [(t_ns - begin_ns) / NANOSECONDS for t_ns, _ in ledger.calls]
@@ -116,13 +103,13 @@ def test_speed_is_event_time_per_wall_time(plant: Plant, speed: float) -> None:
 
 
 def test_long_pauses_of_the_recording_are_shortened(plant: Plant) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     replay(_rows([0, 86_400, 86_401]), Ledger(clock), plant, speed=1.0, clock=clock, max_pause_s=3)
     assert clock.slept_s == pytest.approx([3, 1])
 
 
 def test_what_is_due_within_a_moment_goes_together(plant: Plant) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     ledger = Ledger(clock)
     replay(_rows(n / 1000 for n in range(100)), ledger, plant, speed=1.0, clock=clock)
     assert len(ledger.messages) == 100
@@ -134,7 +121,7 @@ def test_ctrl_c_leaves_whole_publish_calls(plant: Plant) -> None:
         yield from _rows(range(MAX_BATCH_MESSAGES + 5))
         raise KeyboardInterrupt
 
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     ledger = Ledger(clock)
     report = replay(interrupted(), ledger, plant, speed=None, clock=clock)
     assert report.is_interrupted
@@ -148,19 +135,19 @@ def test_a_lost_broker_is_not_hidden(plant: Plant) -> None:
         ) -> None:
             raise BrokerUnavailableError(f"{len(messages)} messages, {commit}")
 
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     with pytest.raises(BrokerUnavailableError):
         replay(_rows([0]), Gone(clock), plant, speed=None, clock=clock)
 
 
 def test_refuses_times_that_the_plant_would_refuse(plant: Plant) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     with pytest.raises(InputError, match="must lie in the past"):
         replay(_rows([0, 2 * 10**6]), Ledger(clock), plant, speed=None, clock=clock)
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0])
 def test_refuses_speeds_that_go_nowhere(plant: Plant, speed: float) -> None:
-    clock = HandClock()
+    clock = HandClock(NOW_NS)
     with pytest.raises(InputError, match="speed must be above 0"):
         replay(_rows([0]), Ledger(clock), plant, speed=speed, clock=clock)

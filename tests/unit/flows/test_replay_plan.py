@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -22,7 +21,6 @@ from fusion.schema import AudioChunk, TelemetryBatch
 
 REPOSITORY = Path(__file__).parents[3]
 PLANS = REPOSITORY / "plants" / "replays"
-SHARED = Path(os.environ.get("FUSION_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 SECOND = 1_000_000_000
 
 PLANT = """
@@ -183,10 +181,9 @@ def test_the_shipped_recording_plays_without_other_data(name: str) -> None:
     assert num_rows == replay.truth().height > 10_000
 
 
-@pytest.mark.skipif(not (SHARED / "skab").is_dir(), reason=f"no SKAB recording in {SHARED}")
-def test_skab_keeps_its_own_times_and_its_split() -> None:
-    test = load_replay(PLANS / "skab-test.yaml", data=SHARED)
-    truth, file = test.truth(), pl.read_parquet(SHARED / "skab" / "skab.parquet")
+def test_skab_keeps_its_own_times_and_its_split(shared_data: Path) -> None:
+    test = load_replay(PLANS / "skab-test.yaml", data=shared_data)
+    truth, file = test.truth(), pl.read_parquet(shared_data / "skab" / "skab.parquet")
     labelled = file.filter(pl.col("group") != "anomaly-free")
     assert truth.height == labelled.height
     assert truth["anomaly"].sum() == labelled["anomaly"].sum()
@@ -197,19 +194,15 @@ def test_skab_keeps_its_own_times_and_its_split() -> None:
     assert truth.head(len(own_ns))["t_event_ns"].to_list() == own_ns
     times = [p.t_source_R_ns[0] for p in test.payloads() if isinstance(p, TelemetryBatch)]
     assert np.all(np.diff(times) > 0)
-    train = load_replay(PLANS / "skab-train.yaml", data=SHARED).truth()
+    train = load_replay(PLANS / "skab-train.yaml", data=shared_data).truth()
     per_segment = dict(train.group_by("segment").len().rows())
     assert set(per_segment) == set(sizes)
     assert set(per_segment.values()) == {400}
 
 
-@pytest.mark.skipif(
-    not all((SHARED / name).is_dir() for name in ("mimii_sample", "ir_motor", "cnc_mill")),
-    reason=f"not all recordings of the side-by-side plant are in {SHARED}",
-)
 @pytest.mark.parametrize("name", ["sidebyside-normal", "sidebyside-abnormal"])
-def test_three_real_recordings_play_side_by_side(name: str) -> None:
-    payloads = list(load_replay(PLANS / f"{name}.yaml", data=SHARED).payloads())
+def test_three_real_recordings_play_side_by_side(name: str, shared_data: Path) -> None:
+    payloads = list(load_replay(PLANS / f"{name}.yaml", data=shared_data).payloads())
     counts = Counter(payload.stream for payload in payloads)
     assert counts.keys() == {"mill", "fan-sound", "motor-thermal"}
     assert min(counts.values()) > 100

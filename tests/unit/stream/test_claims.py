@@ -39,28 +39,20 @@ from fusion.stream.claims import (
 )
 from fusion.stream.intake import Gate, align_recorded
 from fusion.stream.reading import read_to_end
+from tests.clocks import START_NS, HandClock
 
-START_NS = 1_767_225_600 * NANOSECONDS
 THRESHOLD = 64
 
 
-class Clock:
-    """Time passes when somebody waits, and when a hanging store says so."""
+class Clock(HandClock):
+    """A clock that lets something happen while somebody waits."""
 
     def __init__(self) -> None:
-        self.t_ns = START_NS
-        self.waits: list[float] = []
+        super().__init__(START_NS)
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def now_ns(self) -> int:
-        return self.t_ns
-
-    def pass_s(self, duration_s: float) -> None:
-        self.t_ns += round(duration_s * NANOSECONDS)
-
     def sleep(self, duration_s: float) -> None:
-        self.waits.append(duration_s)
-        self.pass_s(duration_s)
+        super().sleep(duration_s)
         self.meanwhile()
 
 
@@ -163,7 +155,7 @@ def test_whatever_else_lies_there_is_refused_at_once(
         assert resolver.resolve(record).value == content
     else:
         assert refused(resolver, record) is DeadLetterReason.CLAIM_MISMATCH
-    assert clock.waits == []
+    assert clock.slept_s == []
 
 
 DAY = "2026-01-01"
@@ -265,16 +257,16 @@ def test_the_default_threshold_is_below_what_the_broker_takes() -> None:
 def test_an_object_that_comes_a_moment_later_is_found(store: Store, clock: Clock) -> None:
     record = claimed(b"x" * 99)
     key = record.headers[CLAIM_HEADER]
-    clock.meanwhile = lambda: len(clock.waits) == 2 and store.put(key, b"x" * 99)
+    clock.meanwhile = lambda: len(clock.slept_s) == 2 and store.put(key, b"x" * 99)
     resolver = ClaimResolver(store, prefix="rig", clock=clock)
     assert resolver.resolve(record).value == b"x" * 99
-    assert clock.waits == list(MISSING_PAUSES_S[:2])
+    assert clock.slept_s == list(MISSING_PAUSES_S[:2])
 
 
 def test_an_object_that_does_not_come_is_missing(store: Store, clock: Clock) -> None:
     resolver = ClaimResolver(store, prefix="rig", clock=clock)
     assert refused(resolver, claimed(b"gone")) is DeadLetterReason.CLAIM_MISSING
-    assert clock.waits == list(MISSING_PAUSES_S)
+    assert clock.slept_s == list(MISSING_PAUSES_S)
 
 
 def test_a_flood_of_missing_objects_takes_a_tenth_of_the_time(store: Store, clock: Clock) -> None:
@@ -282,7 +274,7 @@ def test_a_flood_of_missing_objects_takes_a_tenth_of_the_time(store: Store, cloc
     for n in range(500):
         assert refused(resolver, claimed(b"%d" % n)) is DeadLetterReason.CLAIM_MISSING
         clock.pass_s(0.1)
-    assert 2 * sum(MISSING_PAUSES_S) < sum(clock.waits) < 0.12 * (clock.t_ns - START_NS) / 1e9
+    assert 2 * sum(MISSING_PAUSES_S) < sum(clock.slept_s) < 0.12 * (clock.t_ns - START_NS) / 1e9
 
 
 # ---------------------------------------------------------------------------- a store that is away
@@ -298,7 +290,7 @@ def test_a_store_that_comes_back_in_time_costs_no_record(store: Store, clock: Cl
     clock.meanwhile = mend
     resolver = ClaimResolver(store, prefix="rig", clock=clock)
     assert resolver.resolve(record).value == b"x" * 99
-    assert clock.waits == sorted(clock.waits)
+    assert clock.slept_s == sorted(clock.slept_s)
 
 
 def test_a_store_that_stays_away_is_waited_for_once(store: Store, clock: Clock) -> None:
@@ -306,18 +298,18 @@ def test_a_store_that_stays_away_is_waited_for_once(store: Store, clock: Clock) 
     store.is_away = True
     resolver = ClaimResolver(store, prefix="rig", clock=clock)
     assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert PATIENCE_S <= sum(clock.waits) < PATIENCE_S + 5
-    clock.waits.clear()
+    assert PATIENCE_S <= sum(clock.slept_s) < PATIENCE_S + 5
+    clock.slept_s.clear()
     for n in range(100):
         tries = store.num_tries
         assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
         assert store.num_tries == tries + 1, n
-    assert clock.waits == []
+    assert clock.slept_s == []
     store.is_away = False
     assert resolver.resolve(record).value == b"x" * 99
     store.is_away = True
     assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert sum(clock.waits) >= PATIENCE_S, "its patience is whole again"
+    assert sum(clock.slept_s) >= PATIENCE_S, "its patience is whole again"
 
 
 def test_tries_that_hang_take_a_tenth_of_the_time(store: Store, clock: Clock) -> None:
@@ -339,9 +331,9 @@ def test_a_clock_that_is_set_back_does_not_lengthen_the_wait(store: Store, clock
     resolver = ClaimResolver(store, prefix="rig", clock=clock)
     refused(resolver, record)
     clock.pass_s(-3_600)
-    clock.waits.clear()
+    clock.slept_s.clear()
     assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert sum(clock.waits) < PATIENCE_S + 5
+    assert sum(clock.slept_s) < PATIENCE_S + 5
     store.is_away = False
     clock.pass_s(-3_600)
     assert resolver.resolve(record).value == b"x" * 99
@@ -408,7 +400,7 @@ def test_stored_records_come_with_values_and_refused_ones_are_refused_at_the_gat
     store.is_away = True
     with pytest.raises(ObjectStoreUnavailableError):
         list(align_recorded([good], PLANT, gate))
-    assert clock.waits == []
+    assert clock.slept_s == []
 
 
 def test_the_gate_takes_claimed_values_above_the_bound_of_the_broker(

@@ -10,32 +10,19 @@ from typing import Any, cast
 import pytest
 
 from fusion.errors import FencedError, InferenceUnavailableError
-from fusion.plant import NANOSECONDS
 from fusion.schema import Record, TopicPartition
 from fusion.stream.live import FENCED_PATIENCE_S, SAY_EVERY_S, Live
 from fusion.stream.shard import Step
+from tests.clocks import HandClock
 
 AUDIO, VIDEO = TopicPartition("p.audio", 0), TopicPartition("p.video", 0)
-
-
-class Clock:
-    """A clock that advances when somebody sleeps, and by a poll."""
-
-    def __init__(self) -> None:
-        self.t_ns = 1_000 * NANOSECONDS
-
-    def now_ns(self) -> int:
-        return self.t_ns
-
-    def sleep(self, duration_s: float) -> None:
-        self.t_ns += round(duration_s * NANOSECONDS)
 
 
 @dataclass
 class Group:
     """A source whose assignment the test decides; the contract suite has the real ones."""
 
-    clock: Clock
+    clock: HandClock
     stamps: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
     batches: list[list[Record]] = field(default_factory=list[list[Record]])
     held: list[set[TopicPartition]] = field(default_factory=list[set[TopicPartition]])
@@ -110,7 +97,7 @@ class Rig:
     """A live process with everything around it."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = HandClock()
         self.group = Group(self.clock, stamps={AUDIO: 1, VIDEO: 1})
         self.shards: list[OneShard] = []
         self.next_shard = OneShard()

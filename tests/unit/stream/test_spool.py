@@ -16,25 +16,13 @@ from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, Embedd
 from fusion.errors import BrokerUnavailableError, InputError, SpoolFullError
 from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
 from fusion.stream.spool import MAX_BACKOFF_S, SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
-
-
-class ManualClock:
-    """Time that passes when somebody waits."""
-
-    def __init__(self) -> None:
-        self.t_ns = 1_700_000_000_000_000_000
-
-    def now_ns(self) -> int:
-        return self.t_ns
-
-    def sleep(self, duration_s: float) -> None:
-        self.t_ns += round(duration_s * 1e9)
+from tests.clocks import HandClock
 
 
 class Remote:
     """A broker that answers, refuses, says nothing, or takes a part and forgets to say so."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: HandClock) -> None:
         self.clock = clock
         self.log: list[Message] = []
         self.state = "up"
@@ -90,7 +78,7 @@ class Machine:
     def __init__(self, folder: Path, *, max_bytes: int = 10**9) -> None:
         self.path = folder / "spool.sqlite"
         self.max_bytes = max_bytes
-        self.clock = ManualClock()
+        self.clock = HandClock()
         self.remote = Remote(self.clock)
         self.start()
 
