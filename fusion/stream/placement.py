@@ -36,7 +36,7 @@ class Homes:
     def learn(self, newest: Mapping[str, bytes]) -> None:
         """Note what the ``newest`` checkpoints say."""
         self._numbers |= homes_of(newest)
-        self._looked_ns = self._clock.now_ns()
+        self._looked_ns = self._clock.monotonic_ns()
 
     def require(self, address: str, number: int) -> None:
         """Return when ``number`` is the home of the plant, or becomes it now.
@@ -60,7 +60,7 @@ class Homes:
     def _is_due(self) -> bool:
         if self._looked_ns is None:
             return True
-        return self._clock.now_ns() - self._looked_ns > LOOK_AGAIN_S * NANOSECONDS
+        return self._clock.monotonic_ns() - self._looked_ns > LOOK_AGAIN_S * NANOSECONDS
 
 
 def require_same_topics(
