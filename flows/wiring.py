@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -102,6 +103,7 @@ def open_spool(
 
     Raises:
         InputError: Another process has it open.
+        BrokerUnavailableError: The disk is full, or cannot be written.
     """
 
     def open_remote() -> Publisher:
@@ -109,18 +111,21 @@ def open_spool(
             prepare_topics(settings, plant)
         return _claiming(settings, threshold_bytes)
 
-    lock = lock_spool(settings, name)
-    broker = _spool_log(settings, name)
-    return SpoolingPublisher(
-        BackgroundCarrier(open_remote),
-        local=EmbeddedPublisher(broker, group=SPOOL_GROUP),
-        local_source=EmbeddedSource(broker, [SPOOL_TOPIC], SPOOL_GROUP),
-        trim=broker.delete_before,
-        max_bytes=settings.spool_max_mb * 1_000_000,
-        max_record_bytes=MAX_CLAIMED_BYTES,
-        clock=open_clock(),
-        on_close=lock.close,
-    )
+    with contextlib.ExitStack() as until_open:
+        lock = until_open.enter_context(lock_spool(settings, name))
+        broker = _spool_log(settings, name)
+        sender = SpoolingPublisher(
+            BackgroundCarrier(open_remote),
+            local=EmbeddedPublisher(broker, group=SPOOL_GROUP),
+            local_source=EmbeddedSource(broker, [SPOOL_TOPIC], SPOOL_GROUP),
+            trim=broker.delete_before,
+            max_bytes=settings.spool_max_mb * 1_000_000,
+            max_record_bytes=MAX_CLAIMED_BYTES,
+            clock=open_clock(),
+            on_close=lock.close,
+        )
+        until_open.pop_all()
+    return sender
 
 
 def open_spool_source(settings: Settings, name: str) -> Source:

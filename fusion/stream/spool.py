@@ -20,7 +20,6 @@ from typing import Protocol
 
 from fusion.errors import (
     BrokerUnavailableError,
-    FusionError,
     InputError,
     ObjectStoreUnavailableError,
     SpoolFullError,
@@ -59,6 +58,7 @@ class Carrier(Protocol):
         Raises:
             BrokerUnavailableError, ObjectStoreUnavailableError: The bundle has finished without an
                 acknowledgement.
+            FusionError: So it has, and somebody has to mend something first.
         """
         ...
 
@@ -119,7 +119,7 @@ class SpoolingPublisher:
         self._num_failures = 0
         self._t_next_try_ns = 0
         self._bundle_bytes = MAX_BUNDLE_BYTES
-        self._last_error: FusionError | None = None
+        self._last_error: Exception | None = None
         self._end = self._source.end_offsets()[_PART]
         self._start = self._end
         self._trimmed = -1
@@ -139,7 +139,7 @@ class SpoolingPublisher:
         return self._num_bytes
 
     @property
-    def last_error(self) -> FusionError | None:
+    def last_error(self) -> Exception | None:
         """Why the last attempt failed; None once one has succeeded."""
         return self._last_error
 
@@ -154,24 +154,29 @@ class SpoolingPublisher:
         Raises:
             SpoolFullError: Nothing of this call was kept; call it again later.
             InputError: A message is larger than a broker takes, and would stop all behind it.
+                Nothing of this call was kept.
+            FusionError: Somebody has to mend something, such as a password. What came waits on
+                disk, so do not call again; it is tried again with later calls, which say so too.
         """
         if commit is not None:
             raise ValueError("positions of a group belong to a reader; a sender has none to commit")
         _require_sendable(messages, self._max_record_bytes)
         if not messages:
             return
-        self._forward(FORWARD_S if self._is_up else 0.0)
-        if not self.waiting_records and self._flight is None and self._is_due:
-            self._begin(messages, _Flight(self._end, 0, self._clock.monotonic_ns()))
-            if self._arrived(wait_s=PATIENCE_S):
+        try:
+            self._forward(FORWARD_S if self._is_up else 0.0)
+            under_way = self._flight
+            if self._sent_at_once(messages):
                 return
-            unanswered = self._flight
-        else:
-            unanswered = None
-        num_bytes = self._append(messages)
-        if unanswered is not None:
+        except Exception:
+            # Whatever it is, and whoever has to mend it: what the plant says now comes only once.
+            self._append(messages)
+            raise
+        unanswered, num_bytes_before = self._flight, self._num_bytes
+        self._append(messages)
+        if unanswered is not None and unanswered is not under_way:
             # If it arrives after all, what was written now need not go again.
-            unanswered.end, unanswered.num_bytes = self._end, num_bytes
+            unanswered.end, unanswered.num_bytes = self._end, self._num_bytes - num_bytes_before
         self._forward(0.0)
 
     def flush(self, timeout_s: float) -> bool:
@@ -194,6 +199,14 @@ class SpoolingPublisher:
         self._local.close()
         self._source.close()
         self._on_close()
+
+    def _sent_at_once(self, messages: Sequence[Message]) -> bool:
+        """Return whether ``messages`` are on the broker, past the disk: nothing waits there."""
+        if self.waiting_records or self._flight is not None or not self._is_due:
+            return False
+        flight = _Flight(self._end, 0, self._clock.monotonic_ns())
+        self._begin(messages, flight)
+        return self._arrived(wait_s=PATIENCE_S)
 
     def _forward(self, budget_s: float) -> None:
         """See what became of the bundle under way and begin the next one, for ``budget_s``."""
@@ -238,12 +251,11 @@ class SpoolingPublisher:
         assert flight is not None
         try:
             is_finished = self._carrier.finished(wait_s=wait_s)
-        except (BrokerUnavailableError, ObjectStoreUnavailableError) as failed:
+        except Exception as failed:
             self._flight = None
             self._back_off(failed)
-            return False
-        except Exception:
-            self._flight = None
+            if isinstance(failed, (BrokerUnavailableError, ObjectStoreUnavailableError)):
+                return False
             raise
         if not is_finished:
             taken_ns = self._clock.monotonic_ns() - flight.t_began_ns
@@ -258,7 +270,7 @@ class SpoolingPublisher:
             self._forget()
         return True
 
-    def _back_off(self, failed: FusionError) -> None:
+    def _back_off(self, failed: Exception) -> None:
         """Wait longer after every failure, never the same time as others, and send less at once."""
         backoff_s = min(FIRST_BACKOFF_S * 2.0**self._num_failures, MAX_BACKOFF_S)
         backoff_s *= random.uniform(0.5, 1.0)  # noqa: S311 spreads senders, protects nothing
@@ -272,8 +284,8 @@ class SpoolingPublisher:
     def _is_due(self) -> bool:
         return self._t_next_try_ns <= self._clock.monotonic_ns()
 
-    def _append(self, messages: Sequence[Message]) -> int:
-        """Write ``messages`` to the local log and return their bytes there."""
+    def _append(self, messages: Sequence[Message]) -> None:
+        """Write ``messages`` to the local log."""
         wrapped = [_wrap(message) for message in messages]
         num_bytes = sum(map(_num_bytes, wrapped))
         if self._num_bytes + num_bytes > self._max_bytes:
@@ -291,7 +303,6 @@ class SpoolingPublisher:
             ) from failed
         self._end = self._source.end_offsets()[_PART]
         self._num_bytes += num_bytes
-        return num_bytes
 
     def _forget(self) -> None:
         """Commit and delete what is on the broker; on a full disk again later."""
