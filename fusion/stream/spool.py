@@ -22,13 +22,11 @@ from fusion.errors import (
     BrokerUnavailableError,
     InputError,
     ObjectStoreUnavailableError,
-    SpoolFullError,
 )
 from fusion.ports import Clock, Publisher, Source
-from fusion.schema import MAX_RECORD_BYTES, Message, Record, TopicPartition
+from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
+from fusion.stream.spool_log import SpoolLog
 
-SPOOL_TOPIC = "spool"
-SPOOL_GROUP = "spool"
 PATIENCE_S = 1.0
 """A message that the broker does not acknowledge in this time goes to disk."""
 FORWARD_S = 0.05
@@ -37,11 +35,7 @@ MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MIN_BUNDLE_BYTES = 64 * 1024
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0
-RECORD_OVERHEAD_BYTES = 128
-"""Of the local log, for each record beside its own bytes."""
 
-_PART = TopicPartition(SPOOL_TOPIC, 0)
-_TOPIC_HEADER = "spool-topic"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -107,10 +101,7 @@ class SpoolingPublisher:
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._carrier = carrier
-        self._local = local
-        self._source = local_source
-        self._trim = trim
-        self._max_bytes = max_bytes
+        self._log = SpoolLog(local, local_source, trim=trim, max_bytes=max_bytes)
         self._max_record_bytes = max_record_bytes
         self._clock = clock
         self._on_close = on_close
@@ -120,23 +111,16 @@ class SpoolingPublisher:
         self._t_next_try_ns = 0
         self._bundle_bytes = MAX_BUNDLE_BYTES
         self._last_error: Exception | None = None
-        self._end = self._source.end_offsets()[_PART]
-        self._start = self._end
-        self._trimmed = -1
-        self._num_bytes = 0
-        while records := self._source.poll(timeout_s=0):
-            self._start = min(self._start, records[0].offset)
-            self._num_bytes += sum(map(_num_bytes, records))
 
     @property
     def waiting_records(self) -> int:
         """How many messages wait on disk."""
-        return self._end - self._start
+        return self._log.num_records
 
     @property
     def waiting_bytes(self) -> int:
         """How much waits on disk."""
-        return self._num_bytes
+        return self._log.num_bytes
 
     @property
     def last_error(self) -> Exception | None:
@@ -170,13 +154,12 @@ class SpoolingPublisher:
                 return
         except Exception:
             # Whatever it is, and whoever has to mend it: what the plant says now comes only once.
-            self._append(messages)
+            self._log.append(messages, why=self._last_error)
             raise
-        unanswered, num_bytes_before = self._flight, self._num_bytes
-        self._append(messages)
-        if unanswered is not None and unanswered is not under_way:
+        num_bytes = self._log.append(messages, why=self._last_error)
+        if self._flight is not None and self._flight is not under_way:
             # If it arrives after all, what was written now need not go again.
-            unanswered.end, unanswered.num_bytes = self._end, self._num_bytes - num_bytes_before
+            self._flight.end, self._flight.num_bytes = self._log.end, num_bytes
         self._forward(0.0)
 
     def flush(self, timeout_s: float) -> bool:
@@ -196,23 +179,21 @@ class SpoolingPublisher:
     def close(self) -> None:
         """Free everything. What waits stays on disk for the next one."""
         self._carrier.close()
-        self._local.close()
-        self._source.close()
+        self._log.close()
         self._on_close()
 
     def _sent_at_once(self, messages: Sequence[Message]) -> bool:
         """Return whether ``messages`` are on the broker, past the disk: nothing waits there."""
         if self.waiting_records or self._flight is not None or not self._is_due:
             return False
-        flight = _Flight(self._end, 0, self._clock.monotonic_ns())
+        flight = _Flight(self._log.end, 0, self._clock.monotonic_ns())
         self._begin(messages, flight)
         return self._arrived(wait_s=PATIENCE_S)
 
     def _forward(self, budget_s: float) -> None:
         """See what became of the bundle under way and begin the next one, for ``budget_s``."""
         t_end_ns = self._clock.monotonic_ns() + round(budget_s * _NANOSECONDS)
-        if self._trimmed < self._start:
-            self._forget()
+        self._tidy()
         while True:
             if self._flight is not None:
                 self._arrived(
@@ -226,19 +207,8 @@ class SpoolingPublisher:
 
     def _begin_oldest(self) -> None:
         """Send as many of the oldest waiting records as one bundle may have."""
-        self._source.seek({_PART: self._start})
-        records = self._source.poll(timeout_s=0)
-        assert records, f"{self.waiting_records} records wait, but none was read"
-        bundle = records[:1]
-        num_bytes = _num_bytes(records[0])
-        for record in records[1:]:
-            num_bytes += _num_bytes(record)
-            if num_bytes > self._bundle_bytes:
-                num_bytes -= _num_bytes(record)
-                break
-            bundle.append(record)
-        flight = _Flight(bundle[-1].offset + 1, num_bytes, self._clock.monotonic_ns())
-        self._begin([_unwrap(record) for record in bundle], flight)
+        messages, end, num_bytes = self._log.oldest(max_bytes=self._bundle_bytes)
+        self._begin(messages, _Flight(end, num_bytes, self._clock.monotonic_ns()))
 
     def _begin(self, messages: Sequence[Message], flight: _Flight) -> None:
         # A copy: its caller may use the list again before the bundle has gone.
@@ -264,10 +234,8 @@ class SpoolingPublisher:
         self._flight = None
         self._is_up, self._num_failures, self._last_error = True, 0, None
         self._bundle_bytes = min(2 * self._bundle_bytes, MAX_BUNDLE_BYTES)
-        if flight.end > self._start:
-            self._start = flight.end
-            self._num_bytes = self._num_bytes - flight.num_bytes if self.waiting_records else 0
-            self._forget()
+        self._log.drop(end=flight.end, num_bytes=flight.num_bytes)
+        self._tidy()
         return True
 
     def _back_off(self, failed: Exception) -> None:
@@ -284,35 +252,12 @@ class SpoolingPublisher:
     def _is_due(self) -> bool:
         return self._t_next_try_ns <= self._clock.monotonic_ns()
 
-    def _append(self, messages: Sequence[Message]) -> None:
-        """Write ``messages`` to the local log."""
-        wrapped = [_wrap(message) for message in messages]
-        num_bytes = sum(map(_num_bytes, wrapped))
-        if self._num_bytes + num_bytes > self._max_bytes:
-            raise SpoolFullError(
-                f"at most {self._max_bytes / 1e6:.0f} MB may wait while the broker is away, "
-                f"{self._num_bytes / 1e6:.1f} MB do and {num_bytes / 1e6:.1f} MB came; call again "
-                f"when it is back, or raise FUSION_SPOOL_MAX_MB ({self._last_error})"
-            )
+    def _tidy(self) -> None:
+        """Delete what is on the broker; on a full disk again later."""
         try:
-            self._local.publish(wrapped)
-        except BrokerUnavailableError as failed:
-            raise SpoolFullError(
-                f"what waits for the broker must fit on the disk, but: {failed}; nothing of this "
-                "call was kept; make room, or point FUSION_SPOOL_DIR at another disk"
-            ) from failed
-        self._end = self._source.end_offsets()[_PART]
-        self._num_bytes += num_bytes
-
-    def _forget(self) -> None:
-        """Commit and delete what is on the broker; on a full disk again later."""
-        try:
-            self._local.publish([], commit={_PART: self._start})
-            self._trim({_PART: self._start})
+            self._log.tidy()
         except BrokerUnavailableError as failed:
             self._last_error = failed
-        else:
-            self._trimmed = self._start
 
 
 def _require_sendable(messages: Sequence[Message], max_bytes: int) -> None:
@@ -322,19 +267,3 @@ def _require_sendable(messages: Sequence[Message], max_bytes: int) -> None:
                 f"a record must have at most {max_bytes} bytes, one for {message.topic} has "
                 f"{len(message.value)}; publish a reference to it, or smaller pieces"
             )
-
-
-def _wrap(message: Message) -> Message:
-    assert message.partition is None, "the keys of senders decide"
-    headers = {**message.headers, _TOPIC_HEADER: message.topic}
-    return Message(SPOOL_TOPIC, message.key, message.value, headers)
-
-
-def _unwrap(record: Record) -> Message:
-    headers = dict(record.headers)
-    return Message(headers.pop(_TOPIC_HEADER), record.key, record.value, headers)
-
-
-def _num_bytes(each: Message | Record) -> int:
-    headers = sum(len(name) + len(text) for name, text in each.headers.items())
-    return len(each.value) + len(each.key) + headers + RECORD_OVERHEAD_BYTES

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from fusion.errors import BrokerUnavailableError, InputError, SettingsError, SpoolFullError
 from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
-from fusion.stream.spool import MAX_BACKOFF_S, SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
+from fusion.stream.spool import MAX_BACKOFF_S, SpoolingPublisher
+from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from tests.clocks import HandClock
 
 
