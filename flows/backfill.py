@@ -7,15 +7,12 @@ their evidence is judged here, in tick order. Importable without Prefect;
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-import torch
 
 from flows import wiring
 from flows.backfill_folder import (
@@ -24,12 +21,11 @@ from flows.backfill_folder import (
     load_evidence,
     load_plan,
     name_of,
-    num_windows_in,
     only_here,
     planned,
-    save_evidence,
     save_plan,
 )
+from flows.backfill_shard import ShardDone, ShardJob
 from flows.gates import open_stored_gate
 from flows.learn import code_version
 from flows.settings import Settings
@@ -39,10 +35,9 @@ from fusion.manifest import load_manifest
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import AlarmEvent, TopicPartition
 from fusion.scoring import Calibration, Scorer
-from fusion.stream.backfill import Bench, evidence_of
-from fusion.stream.shard_plan import Borders, EveryRecords, EveryTicks, ShardPlan, Span, plan_shards
-from fusion.stream.windows import WindowEncoder
-from fusion.training.package import load_normaliser
+from fusion.stream.backfill import Bench
+from fusion.stream.shard_plan import Borders, EveryRecords, EveryTicks, ShardPlan, Span
+from fusion.stream.shard_planner import plan_shards
 
 LEAD_S = 60.0
 """Read before the first wanted tick beside what windows and ages need: clocks differ."""
@@ -61,28 +56,6 @@ class Wanted:
     data_version: str | None = None
     with_open_ticks: bool = False
     is_afresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ShardJob:
-    """One shard, for a worker that may be another process."""
-
-    plant: Plant
-    settings: Settings
-    model_dir: Path
-    data_version: str
-    plan_file: Path
-    evidence_dir: Path
-
-
-@dataclass(frozen=True, slots=True)
-class ShardDone:
-    """What a worker made of a shard."""
-
-    num_ticks: int
-    num_windows: int
-    is_reused: bool
-    """It was finished by an earlier run."""
 
 
 class Pending(Protocol):
@@ -312,37 +285,6 @@ class _Run:
             return EveryRecords(max(1, -(-self.num_records // wanted.num_shards)))
         ticks = round(wanted.shard_hours * 3_600 * NANOSECONDS) // self._plant.tick_ns
         return EveryTicks(max(1, ticks))
-
-
-def compute_shard(job: ShardJob) -> ShardDone:
-    """Leave the evidence of a shard in its folder; what an earlier run left there is not redone.
-
-    Raises:
-        InputError: A record that could be read when the shards were planned cannot be read now.
-        LakeUnavailableError, ObjectStoreUnavailableError: Call it again.
-    """
-    shard = load_plan(job.plan_file)
-    if job.evidence_dir.is_dir():
-        return ShardDone(shard.num_ticks, num_windows_in(job.evidence_dir), is_reused=True)
-    # As the live process has it: the number of threads can move the last bit.
-    torch.set_num_threads(1)
-    plant, manifest = job.plant, load_manifest(job.model_dir)
-    inference = wiring.open_inference(job.model_dir)
-    with contextlib.closing(inference), open_stored_gate(plant, job.settings) as gate:
-        records = wiring.open_lake(job.settings).read_in_arrival_order(
-            plant.sense_topics, version=job.data_version, start=shard.start(), stop=shard.stop()
-        )
-        evidence = evidence_of(
-            shard,
-            records,
-            plant,
-            windows=WindowEncoder(inference, plant, manifest, load_normaliser(job.model_dir)),
-            scorer=Scorer(Calibration.load(job.model_dir), plant, manifest.version),
-            window_ticks=manifest.window_ticks,
-            gate=gate,
-        )
-        num_windows = save_evidence(evidence, job.evidence_dir)
-    return ShardDone(shard.num_ticks, num_windows, is_reused=False)
 
 
 def _span(wanted: Wanted, plant: Plant) -> Span:

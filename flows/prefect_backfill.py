@@ -16,8 +16,9 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
-from flows.backfill import BackfillReport, Progress, ShardDone, ShardJob, Wanted, compute_shard
+from flows.backfill import BackfillReport, Progress, Wanted
 from flows.backfill import backfill as work
+from flows.backfill_shard import ShardDone, ShardJob, compute_shard
 from flows.prefect_ingest import is_retriable
 from flows.prefect_server import one_server
 from flows.settings import Settings

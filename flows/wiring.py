@@ -29,7 +29,8 @@ from fusion.errors import SettingsError
 from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import Clock, FindingTable, Inference, Lake, ObjectStore, Publisher, Source
 from fusion.schema import MAX_CLAIMED_BYTES
-from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
+from fusion.stream.claim_resolver import ClaimResolver
+from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher
 from fusion.stream.spool import SpoolingPublisher
 from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from fusion.upkeep import LakeUpkeep

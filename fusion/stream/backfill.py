@@ -1,6 +1,6 @@
 """Stored records to the scores and alarm events that the live process would have published.
 
-Three steps: :func:`fusion.stream.shard_plan.plan_shards` reads everything once and cuts it;
+Three steps: :func:`fusion.stream.shard_planner.plan_shards` reads everything once and cuts it;
 :func:`evidence_of` works on one shard, which may happen anywhere and in any order; :class:`Bench`
 judges the evidence of all shards in tick order. Every step is made of the live chain's own parts.
 """
@@ -20,7 +20,8 @@ from fusion.schema import Record, StreamHealth
 from fusion.scoring import Evidence, Scorer
 from fusion.stream.intake import RELEASED, Gate, Intake, Taken
 from fusion.stream.outbox import Outbox
-from fusion.stream.shard_plan import BrokerClock, ShardPlan
+from fusion.stream.shard_plan import ShardPlan
+from fusion.stream.shard_planner import BrokerClock
 from fusion.stream.verdict import Verdict, judge
 from fusion.stream.windows import WindowEncoder
 

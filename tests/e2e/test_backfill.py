@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows import wiring
-from flows.backfill import (
-    BackfillReport,
-    Pending,
-    ShardDone,
-    ShardJob,
-    Wanted,
-    backfill,
-    compute_shard,
-)
+from flows.backfill import BackfillReport, Pending, Wanted, backfill
+from flows.backfill_shard import ShardDone, ShardJob, compute_shard
 from flows.cli.plant import load_plant
 from flows.ingest import ingest_once
 from flows.live import Watched, open_live, run_live

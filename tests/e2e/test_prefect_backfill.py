@@ -10,8 +10,9 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import wiring
-from flows.backfill import Wanted, compute_shard
+from flows.backfill import Wanted
 from flows.backfill import backfill as work
+from flows.backfill_shard import compute_shard
 from flows.cli.plant import load_plant
 from flows.ingest import ingest_once
 from flows.prefect_backfill import Runner, run_backfill, task_runner

@@ -15,7 +15,7 @@ from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import Plant, StreamSender
 from fusion.schema import Message, Payload, Record
 from fusion.simulation import normal_scenario, simulate
-from fusion.stream.claims import ClaimResolver
+from fusion.stream.claim_resolver import ClaimResolver
 from tests.faults.poisons import CLAIMS, COMMANDS, ON_THE_WAY, modality_of, reason_of
 from tests.faults.workload import make_workload, plant_files
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
-from connectors.object_store import LocalObjectStore
 from fusion.alignment import admit, dead_letter
 from fusion.errors import (
     DeadLetterReason,
@@ -20,7 +18,7 @@ from fusion.errors import (
     ObjectStoreUnavailableError,
     RecordError,
 )
-from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
+from fusion.plant import Plant, StreamSender, parse_plant
 from fusion.schema import (
     CLAIM_HEADER,
     MAX_CLAIMED_BYTES,
@@ -29,49 +27,14 @@ from fusion.schema import (
     Record,
     TelemetryBatch,
 )
-from fusion.stream.claims import (
-    CLAIM_THRESHOLD_BYTES,
-    MISSING_PAUSES_S,
-    PATIENCE_S,
-    Claim,
-    ClaimCheckPublisher,
-    ClaimResolver,
-)
+from fusion.stream.claim_resolver import ClaimResolver
+from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, Claim, ClaimCheckPublisher
 from fusion.stream.intake import Gate, align_recorded
 from fusion.stream.reading import read_to_end
-from tests.clocks import START_NS, HandClock
+from tests.claims import Clock, Store, claimed, refused, stored
+from tests.clocks import START_NS
 
 THRESHOLD = 64
-
-
-class Clock(HandClock):
-    """A clock that lets something happen while somebody waits."""
-
-    def __init__(self) -> None:
-        super().__init__(START_NS)
-        self.meanwhile: Callable[[], object] = lambda: None
-
-    def sleep(self, duration_s: float) -> None:
-        super().sleep(duration_s)
-        self.meanwhile()
-
-
-class Store(LocalObjectStore):
-    """A folder that can be away: at once, or only after a while."""
-
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        super().__init__(folder)
-        self.clock = clock
-        self.is_away = False
-        self.hangs_s = 0.0
-        self.num_tries = 0
-
-    def get(self, key: str, *, max_bytes: int) -> bytes | None:
-        self.num_tries += 1
-        if self.is_away:
-            self.clock.pass_s(self.hangs_s)
-            raise ObjectStoreUnavailableError("the store is away")
-        return super().get(key, max_bytes=max_bytes)
 
 
 @pytest.fixture
@@ -94,23 +57,6 @@ def sender(broker: EmbeddedBroker, store: Store, clock: Clock) -> ClaimCheckPubl
     return ClaimCheckPublisher(
         EmbeddedPublisher(broker), store, clock=clock, threshold_bytes=THRESHOLD
     )
-
-
-def claimed(content: bytes, **changed: str) -> Record:
-    headers = Claim.of(content, prefix="rig", now_ns=START_NS).to_headers() | {"name": "Ü"}
-    return Record("rig.video", 0, 7, "key", b"", headers | changed, START_NS)
-
-
-def stored(content: bytes, store: Store) -> Record:
-    record = claimed(content)
-    store.put(record.headers[CLAIM_HEADER], content)
-    return record
-
-
-def refused(resolver: ClaimResolver, record: Record) -> DeadLetterReason:
-    with pytest.raises(RecordError) as caught:
-        resolver.resolve(record)
-    return caught.value.reason
 
 
 # ---------------------------------------------------------------------------- laws
@@ -249,119 +195,6 @@ def test_a_value_too_large_for_a_claim_stores_nothing(
 
 def test_the_default_threshold_is_below_what_the_broker_takes() -> None:
     assert CLAIM_THRESHOLD_BYTES == 1_000_000 < MAX_RECORD_BYTES
-
-
-# ---------------------------------------------------------------------------- a missing object
-
-
-def test_an_object_that_comes_a_moment_later_is_found(store: Store, clock: Clock) -> None:
-    record = claimed(b"x" * 99)
-    key = record.headers[CLAIM_HEADER]
-    clock.meanwhile = lambda: len(clock.slept_s) == 2 and store.put(key, b"x" * 99)
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    assert resolver.resolve(record).value == b"x" * 99
-    assert clock.slept_s == list(MISSING_PAUSES_S[:2])
-
-
-def test_an_object_that_does_not_come_is_missing(store: Store, clock: Clock) -> None:
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    assert refused(resolver, claimed(b"gone")) is DeadLetterReason.CLAIM_MISSING
-    assert clock.slept_s == list(MISSING_PAUSES_S)
-
-
-def test_a_flood_of_missing_objects_takes_a_tenth_of_the_time(store: Store, clock: Clock) -> None:
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    for n in range(500):
-        assert refused(resolver, claimed(b"%d" % n)) is DeadLetterReason.CLAIM_MISSING
-        clock.pass_s(0.1)
-    assert 2 * sum(MISSING_PAUSES_S) < sum(clock.slept_s) < 0.12 * (clock.t_ns - START_NS) / 1e9
-
-
-# ---------------------------------------------------------------------------- a store that is away
-
-
-def test_a_store_that_comes_back_in_time_costs_no_record(store: Store, clock: Clock) -> None:
-    record = stored(b"x" * 99, store)
-    store.is_away = True
-
-    def mend() -> None:
-        store.is_away = clock.t_ns - START_NS < 20 * NANOSECONDS
-
-    clock.meanwhile = mend
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    assert resolver.resolve(record).value == b"x" * 99
-    assert clock.slept_s == sorted(clock.slept_s)
-
-
-def test_a_store_that_stays_away_is_waited_for_once(store: Store, clock: Clock) -> None:
-    record = stored(b"x" * 99, store)
-    store.is_away = True
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert PATIENCE_S <= sum(clock.slept_s) < PATIENCE_S + 5
-    clock.slept_s.clear()
-    for n in range(100):
-        tries = store.num_tries
-        assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-        assert store.num_tries == tries + 1, n
-    assert clock.slept_s == []
-    store.is_away = False
-    assert resolver.resolve(record).value == b"x" * 99
-    store.is_away = True
-    assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert sum(clock.slept_s) >= PATIENCE_S, "its patience is whole again"
-
-
-def test_tries_that_hang_take_a_tenth_of_the_time(store: Store, clock: Clock) -> None:
-    record = stored(b"x" * 99, store)
-    store.is_away, store.hangs_s = True, 2.0
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    refused(resolver, record)
-    began_ns, tries = clock.t_ns, store.num_tries
-    for _ in range(2_000):
-        assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-        clock.pass_s(0.1)
-    hung_s = (store.num_tries - tries) * 2.0
-    assert 10 < hung_s < 0.12 * (clock.t_ns - began_ns) / 1e9
-
-
-@pytest.mark.parametrize("step_s", [-3_600, 3_600])
-def test_a_clock_that_is_set_changes_no_patience(step_s: float, store: Store, clock: Clock) -> None:
-    record = stored(b"x" * 99, store)
-    store.is_away = True
-    clock.meanwhile = lambda: len(clock.slept_s) == 2 and clock.set_s(step_s)
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert PATIENCE_S <= sum(clock.slept_s) < PATIENCE_S + 5
-    clock.slept_s.clear()
-    clock.set_s(-step_s)
-    assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert clock.slept_s == [], "it is given up still"
-    store.is_away = False
-    assert resolver.resolve(record).value == b"x" * 99
-
-
-@pytest.mark.parametrize("step_s", [-3_600, 3_600])
-def test_a_clock_that_is_set_ends_no_rest(step_s: float, store: Store, clock: Clock) -> None:
-    resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    for n in range(2):
-        assert refused(resolver, claimed(b"%d" % n)) is DeadLetterReason.CLAIM_MISSING
-        clock.set_s(step_s)
-    assert clock.slept_s == list(MISSING_PAUSES_S)
-
-
-def test_the_caller_may_wait_in_its_own_way(store: Store, clock: Clock) -> None:
-    class StopWaitingError(Exception):
-        pass
-
-    def give_up(_duration_s: float) -> None:
-        raise StopWaitingError
-
-    record = stored(b"x" * 99, store)
-    store.is_away = True
-    resolver = ClaimResolver(store, prefix="rig", clock=clock, wait=give_up)
-    with pytest.raises(StopWaitingError):
-        resolver.resolve(record)
 
 
 # ---------------------------------------------------------------------------- stored records

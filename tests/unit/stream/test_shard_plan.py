@@ -20,13 +20,12 @@ from fusion.stream.intake import Intake
 from fusion.stream.shard_plan import (
     EVERYTHING,
     Borders,
-    BrokerClock,
     EveryRecords,
     EveryTicks,
     ShardPlan,
     Span,
-    plan_shards,
 )
+from fusion.stream.shard_planner import BrokerClock, plan_shards
 from tests.unit.alignment.test_restart import MAKERS, PLANT, as_comparable
 
 WINDOW_TICKS = 3
