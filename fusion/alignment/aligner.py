@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fusion.alignment.admission import Admitted
 from fusion.alignment.buffers import Buffer, buffer_for
-from fusion.alignment.event_time import Stamps, stamps
+from fusion.alignment.event_time import Stamps
 from fusion.alignment.health import StreamMonitor, health_of
 from fusion.alignment.ledger import (
     Counts,
@@ -30,7 +31,7 @@ from fusion.alignment.observation import Observation
 from fusion.alignment.replayed import Replayed
 from fusion.alignment.sequence import SeenSequence
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream
-from fusion.schema import Envelope, Payload, Record, StreamHealth, TopicPartition
+from fusion.schema import Record, StreamHealth, TopicPartition
 
 _NO_TICK = -(2**62)
 
@@ -71,6 +72,7 @@ class Aligner:
     def __init__(self, plant: Plant, *, context_ticks: int) -> None:
         self._plant = plant
         self._context_ticks = context_ticks
+        self._tick_ns = plant.tick_ns
         self._streams = {stream.name: _state(stream, plant) for stream in plant.streams}
         self._monitors = {stream.name: StreamMonitor() for stream in plant.streams}
         self._partitions: dict[TopicPartition, PartitionLedger] = {}
@@ -86,25 +88,23 @@ class Aligner:
 
     # ------------------------------------------------------------------ records in
 
-    def take(self, record: Record, envelope: Envelope, payload: Payload) -> Outcome:
+    def take(self, record: Record, admitted: Admitted) -> Outcome:
         """Keep what ``record`` says about open ticks, and return its outcome so far."""
+        envelope, payload, stamps = admitted
         state = self._streams[payload.stream]
-        partition = record.topic_partition
         is_replayed = self._replayed.holds(record)
         floor = self._replayed.floor(record) if is_replayed else self._floor(state)
         first_open = state.frontier if floor is None else max(state.frontier, floor)
         state.is_idle = False
-        ticks, outcome, told = None, Outcome.DUPLICATE, None
+        ticks, outcome = None, Outcome.DUPLICATE
         if state.seen.add(envelope.epoch, envelope.seq):
             ticks = state.buffer.add(payload, seq=envelope.seq, first_open=first_open)
             outcome = Outcome.LATE if ticks is None else Outcome.PENDING
-            told = stamps(payload, state.stream)
-            self._advance(state, told)
+            self._advance(state, stamps)
         assert state.newest_ns is not None, "a duplicate has a record before it"
         if not is_replayed:
-            monitor = self._monitors[payload.stream]
-            monitor.note(record, envelope, payload, stamps=told, outcome=outcome)
-        self._ledger(partition, record.offset).add(
+            self._monitors[payload.stream].note(record, admitted, outcome=outcome)
+        self._ledger(record).add(
             Entry(
                 offset=record.offset,
                 stream=payload.stream,
@@ -121,9 +121,7 @@ class Aligner:
 
     def refuse(self, record: Record) -> None:
         """Account for a record that could not be used; its dead letter is the caller's work."""
-        self._ledger(record.topic_partition, record.offset).add(
-            Entry(record.offset, None, "", 0, 0, Outcome.DEAD_LETTERED)
-        )
+        self._ledger(record).add(Entry(record.offset, None, "", 0, 0, Outcome.DEAD_LETTERED))
 
     def is_settled(self, record: Record) -> bool:
         """Whether ``record`` was accounted for before a restart, and no open window needs it."""
@@ -187,7 +185,7 @@ class Aligner:
             return []
         tick = min(spoken) if self._next_tick is None else self._next_tick
         idle = {name for name, state in self._streams.items() if state.is_idle}
-        t_ns = tick * self._plant.tick_ns
+        t_ns = tick * self._tick_ns
         return health_of(self._monitors, self._plant, idle=idle, t_ns=t_ns)
 
     def _close(self, limit: int) -> list[Observation]:
@@ -238,10 +236,10 @@ class Aligner:
         ticks = [state.buffer.first_tick() for state in self._streams.values()]
         return min((tick for tick in ticks if tick is not None), default=None)
 
-    def _advance(self, state: _StreamState, told: Stamps) -> None:
+    def _advance(self, state: _StreamState, stamps: Stamps) -> None:
         """Move the stream's watermark on."""
-        if state.newest_ns is None or told.newest_ns > state.newest_ns:
-            state.newest_ns = told.newest_ns
+        if state.newest_ns is None or stamps.newest_ns > state.newest_ns:
+            state.newest_ns = stamps.newest_ns
             frontier = self._own_frontier(state)
             self._may_close |= frontier > state.frontier
             state.frontier = frontier
@@ -249,7 +247,7 @@ class Aligner:
     def _own_frontier(self, state: _StreamState) -> int:
         if state.newest_ns is None:
             return _NO_TICK
-        return (state.newest_ns - state.lateness_ns) // self._plant.tick_ns
+        return (state.newest_ns - state.lateness_ns) // self._tick_ns
 
     def _floor(self, state: _StreamState) -> int | None:
         """Return the closed frontier where it lies above the stream's own, else None."""
@@ -342,10 +340,11 @@ class Aligner:
         from_tick, num_empty = next(kept, (self._next_tick, self._num_empty))
         return _Window(from_tick, num_empty, closed_before)
 
-    def _ledger(self, partition: TopicPartition, offset: int) -> PartitionLedger:
+    def _ledger(self, record: Record) -> PartitionLedger:
+        partition = record.topic_partition
         ledger = self._partitions.get(partition)
         if ledger is None:
-            ledger = self._partitions[partition] = PartitionLedger(offset)
+            ledger = self._partitions[partition] = PartitionLedger(record.offset)
         return ledger
 
     def _settle(self) -> None:
