@@ -40,6 +40,35 @@ class TopicPartition(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Offsets of a partition that the broker had deleted before this reader came to them.
+
+    Marks of transactions have offsets too: there were at most so many records.
+
+    Example:
+        >>> Lost(TopicPartition("rig.audio", 0), 5, 9).num_offsets
+        4
+    """
+
+    partition: TopicPartition
+    start: int
+    stop: int
+
+    @property
+    def num_offsets(self) -> int:
+        """How many records there were at most."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return (
+            f"every record must be read before the broker deletes it, but {self.num_offsets} "
+            f"offsets of {self.partition.topic}/{self.partition.partition}, from {self.start} on, "
+            "were gone; raise topics.retention_h in the plant file (`fusion topics apply`), or "
+            "never let the reader be away for as long"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """Something to publish. ``key`` decides the partition: equal keys stay in order.
 
