@@ -62,6 +62,8 @@ class KafkaSource:
                 # Else it would skip what was deleted, and say nothing.
                 auto_offset_reset="none",  # pyright: ignore[reportArgumentType] the stubs lack it
                 isolation_level="read_committed",
+                # Reading must not make topics, with whatever the broker takes for right.
+                allow_auto_create_topics=False,
                 max_poll_records=MAX_POLL_RECORDS,
                 fetch_max_bytes=MAX_FETCH_BYTES,
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
