@@ -17,7 +17,6 @@ from fusion.plant import Plant
 from fusion.ports import Publisher
 from fusion.schema import AlarmCommand, Message, Record
 from fusion.stream.intake import Gate
-from fusion.stream.reading import read_to_end
 
 REPLAYED_FROM = "replayed-from"
 """Header of a record that was replayed: the position of its dead letter."""
@@ -69,7 +68,7 @@ def read_dead_letters(plant: Plant, settings: Settings) -> Iterator[DeadLetter]:
         BrokerUnavailableError: The broker is away.
     """
     replayed = _replayed(plant, settings)
-    for letter in _records(plant, settings, "dead-letters"):
+    for letter in wiring.read_topic(settings, plant, "dead-letters"):
         try:
             refused = refused_record(letter)
         except RecordError:
@@ -206,15 +205,8 @@ def _messages(
 
 def _replayed(plant: Plant, settings: Settings) -> dict[int, int]:
     """Return when each replayed dead letter was, by its offset."""
-    notes = _records(plant, settings, "dead-letter-replays")
+    notes = wiring.read_topic(settings, plant, "dead-letter-replays")
     return {int(n.key): int(n.value) for n in notes if n.key.isdecimal() and n.value.isdigit()}
-
-
-def _records(plant: Plant, settings: Settings, kind: str) -> Iterator[Record]:
-    wiring.prepare_topics(settings, plant)
-    source = wiring.open_source(settings, (plant.topic(kind),), f"reads-{plant.prefix}")
-    with contextlib.closing(source):
-        yield from read_to_end(source)
 
 
 def _is_replayable(found: DeadLetter, plant: Plant) -> bool:

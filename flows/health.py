@@ -36,7 +36,7 @@ class Health:
     def beat(self, progress: ProgressWatch) -> None:
         """Note that the loop goes round, and where reading stands."""
         seen = ProgressWatch()
-        seen.lags = dict(progress.lags)
+        seen.lags, seen.lost = dict(progress.lags), dict(progress.lost)
         self._progress, self._away, self._beat_ns = seen, None, self._clock.monotonic_ns()
 
     def away(self, reason: str) -> None:
@@ -62,10 +62,11 @@ class Health:
         return is_live, {"silent_for_s": round(silence_s, 1), "stuck": stuck}
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether the process reads its partitions, and how far it is behind."""
+        """Return whether the process reads its partitions, how far it is behind, what it lost."""
         lags = {f"{p.topic}/{p.partition}": lag.offsets for p, lag in self._progress.lags.items()}
+        lost = {f"{p.topic}/{p.partition}": n for p, n in self._progress.lost.items()}
         is_ready = self._away is None and bool(lags)
-        return is_ready, {"waits_for": self._away, "lag": lags}
+        return is_ready, {"waits_for": self._away, "lag": lags, "lost": lost}
 
 
 @contextlib.contextmanager

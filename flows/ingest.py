@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Lake, Source
-from fusion.schema import Record, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 
 APPEND_BYTES = 64 * 1024 * 1024
 """Held in memory before one append. Larger appends make fewer, larger files."""
@@ -29,9 +29,11 @@ class IngestReport:
     num_stored: int
     """Smaller than what was read when another ingest stored some of it first."""
     num_offsets_skipped: Mapping[str, int]
-    """Offsets that the broker did not give: its own markers, or records deleted before we came."""
+    """Offsets that the broker did not give: its own markers, records deleted before we came."""
     num_left: Mapping[str, int]
     """Offsets between the end of the batch and the end that the broker had when it began."""
+    lost: tuple[Lost, ...] = ()
+    """Records that were deleted since the lake was fed last; their offsets are in the skipped."""
 
     @property
     def is_complete(self) -> bool:
@@ -85,6 +87,7 @@ def ingest_once(
         num_stored=num_stored,
         num_offsets_skipped={topic: num - num_read[topic] for topic, num in num_offsets.items()},
         num_left=_per_topic(_left(ends, stops)),
+        lost=tuple(source.take_lost()),
     )
 
 

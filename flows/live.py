@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from fusion.errors import BrokerUnavailableError, InputError
 from fusion.manifest import Manifest, load_manifest
 from fusion.plant import Plant
 from fusion.ports import Inference, Source
-from fusion.schema import TopicPartition
+from fusion.schema import Lost, TopicPartition
 from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
@@ -48,6 +49,11 @@ class Watched:
     model_dir: Path
 
 
+def log_lost(lost: Lost) -> None:
+    """Say in the log what the broker had deleted before it was read."""
+    logging.getLogger(__name__).warning("%s", lost)
+
+
 @contextlib.contextmanager
 def open_live(
     watched: Sequence[Watched],
@@ -55,6 +61,7 @@ def open_live(
     *,
     skip_backlog: bool = False,
     on_beat: Callable[[ProgressWatch], None] = lambda _: None,
+    on_lost: Callable[[Lost], None] = log_lost,
 ) -> Iterator[Live]:
     """Yield the live process of plants that share a prefix, each resumed from its checkpoint.
 
@@ -88,7 +95,7 @@ def open_live(
         gate = Gate(resolver.resolve, stack.enter_context(open_schemas(first, settings)))
         homes = Homes(lambda: read_checkpoints(first, settings), clock)
         opener = _Opener(first, group, settings, models, gate, source, homes, skip_backlog)
-        live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat)
+        live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat, on_lost)
         stack.callback(live.close)
         if skip_backlog:
             live.join(patience_s=JOIN_PATIENCE_S)
@@ -149,7 +156,11 @@ class _Opener:
         if self.skip_backlog and not any(part in committed for part in parts):
             ends = self.source.end_offsets()
             return {part: ends[part] for part in parts}
-        return {part: committed.get(part, 0) for part in parts}
+        if all(part in committed for part in parts):
+            return {part: committed[part] for part in parts}
+        # What was deleted before anybody watched is nobody's loss.
+        oldest = self.source.start_offsets()
+        return {part: committed.get(part, oldest[part]) for part in parts}
 
     def _resumed(self, shard: Shard, newest: Mapping[str, bytes], live: Live) -> Shard:
         """Return ``shard`` with the plants that were in it before."""
@@ -276,6 +287,7 @@ def watch(
     skip_backlog: bool = False,
     on_beat: Callable[[ProgressWatch], None] = lambda _: None,
     on_away: Callable[[BrokerUnavailableError, float], None] = lambda _error, _pause_s: None,
+    on_lost: Callable[[Lost], None] = log_lost,
 ) -> Iterator[tuple[Live, Step]]:
     """Yield every step for ever, also across times when the broker is away.
 
@@ -286,7 +298,9 @@ def watch(
     pause_s = FIRST_PAUSE_S
     while not should_stop():
         try:
-            with open_live(watched, settings, skip_backlog=skip_backlog, on_beat=on_beat) as live:
+            with open_live(
+                watched, settings, skip_backlog=skip_backlog, on_beat=on_beat, on_lost=on_lost
+            ) as live:
                 for step in run_live(live, should_stop=should_stop):
                     pause_s = FIRST_PAUSE_S
                     yield live, step

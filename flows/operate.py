@@ -10,7 +10,6 @@ from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.plant import Plant
 from fusion.schema import AlarmCommand, AlarmEvent, AlarmState, Message, Score
-from fusion.stream.reading import read_to_end
 
 
 def alarm_states(plant: Plant, settings: Settings) -> dict[str, AlarmState]:
@@ -70,7 +69,4 @@ def acknowledge(plant: Plant, settings: Settings, *, name: str, who: str) -> Ala
 
 
 def _values(plant: Plant, settings: Settings, kind: str) -> list[bytes]:
-    wiring.prepare_topics(settings, plant)
-    source = wiring.open_source(settings, (plant.topic(kind),), f"reads-{plant.prefix}")
-    with contextlib.closing(source):
-        return [record.value for record in read_to_end(source)]
+    return [record.value for record in wiring.read_topic(settings, plant, kind)]

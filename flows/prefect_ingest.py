@@ -51,6 +51,8 @@ def ingest_batch(
         )
     finally:
         source.close()
+    for lost in report.lost:
+        get_run_logger().warning("not in the lake: %s", lost)
     for topic, num_read in report.num_read.items():
         get_run_logger().info(
             "%s: %d read, %d offsets skipped, %d left",

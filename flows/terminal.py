@@ -108,6 +108,7 @@ class LiveTable:
             (sparkline(self._surprises), "cyan"),
             f"  records: scored {counts.scored}, late {counts.late}, duplicate {counts.duplicate}, "
             f"dead-lettered {counts.dead_lettered}, pending {counts.pending}",
+            (f", lost {counts.lost}" if counts.lost else "", "bold red"),
         )
 
 
@@ -174,8 +175,9 @@ def shown(text: str) -> str:
 def counts_table(by_partition: Mapping[TopicPartition, Counts]) -> Table:
     """Return what became of every record, per partition."""
     table = Table(title="What became of every record")
-    for heading in ("partition", "read", "scored", "late", "duplicate", "dead-lettered", "pending"):
-        table.add_column(heading, justify="left" if heading == "partition" else "right")
+    table.add_column("partition")
+    for heading in ("read", "scored", "late", "duplicate", "dead-lettered", "pending", "lost"):
+        table.add_column(heading, justify="right")
     for part, counts in by_partition.items():
         table.add_row(
             f"{part.topic}/{part.partition}",
@@ -185,6 +187,7 @@ def counts_table(by_partition: Mapping[TopicPartition, Counts]) -> Table:
             str(counts.duplicate),
             str(counts.dead_lettered),
             str(counts.pending),
+            str(counts.lost),
         )
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
@@ -28,9 +28,10 @@ from flows.spool_files import lock_spool, spool_file
 from fusion.errors import SettingsError
 from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import Clock, FindingTable, Inference, Lake, ObjectStore, Publisher, Source
-from fusion.schema import MAX_CLAIMED_BYTES
+from fusion.schema import MAX_CLAIMED_BYTES, Record
 from fusion.stream.claim_resolver import ClaimResolver
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher
+from fusion.stream.reading import read_to_end
 from fusion.stream.spool import SpoolingPublisher
 from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from fusion.upkeep import LakeUpkeep
@@ -255,9 +256,24 @@ def topics_there(settings: Settings, topics: Iterable[str]) -> tuple[str, ...]:
     """Return those of ``topics`` that the broker has."""
     if settings.broker == "kafka":
         there = present_topics(_kafka(settings))
+    elif not settings.broker_path.exists():
+        return ()  # (opening it would create it)
     else:
         there = _embedded(settings).topics()
     return tuple(topic for topic in topics if topic in there)
+
+
+def read_topic(settings: Settings, plant: Plant, kind: str) -> Iterator[Record]:
+    """Yield what the plant's topic of ``kind`` holds now; nothing, and creates none, without it.
+
+    Raises:
+        BrokerUnavailableError: The broker is away.
+    """
+    there = topics_there(settings, [plant.topic(kind)])
+    if not there:
+        return
+    with contextlib.closing(open_source(settings, there, f"reads-{plant.prefix}")) as source:
+        yield from read_to_end(source)
 
 
 def _kafka(settings: Settings) -> KafkaSettings:

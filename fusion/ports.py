@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.schema import Message, Record, TopicPartition
+from fusion.schema import Lost, Message, Record, TopicPartition
 
 
 class Source(Protocol):
@@ -28,6 +28,7 @@ class Source(Protocol):
         Raises:
             BrokerUnavailableError: The broker did not answer.
             FencedError: Another process took this member's place in the group.
+            InputError: A log ends before the position; its topic was made anew.
         """
         ...
 
@@ -65,12 +66,24 @@ class Source(Protocol):
         """
         ...
 
+    def start_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset of the oldest record that the broker still has, per partition."""
+        ...
+
     def end_offsets(self) -> dict[TopicPartition, int]:
         """Return the offset that the next published record will get, per partition."""
         ...
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Continue reading at ``positions``; other partitions stay where they are."""
+        ...
+
+    def take_lost(self) -> list[Lost]:
+        """Return what was skipped since the last call: deleted before ``poll`` came to it.
+
+        Nothing of what :meth:`seek` has gone back to since: it will be met again. A group that
+        never read begins at the oldest record and loses nothing.
+        """
         ...
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from connectors.embedded_broker.file import EmbeddedBroker, num_partitions, unavailable
 from connectors.embedded_broker.retention import partition_bounds
-from fusion.schema import Record, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 
 MAX_POLL_RECORDS = 500
 MAX_POLL_BYTES = 8 * 1024 * 1024
@@ -19,8 +19,8 @@ IDLE_WAIT_S = 0.02
 class EmbeddedSource:
     """Implements :class:`fusion.ports.Source` on an embedded broker.
 
-    Where records below its position were deleted, it goes on at the oldest one kept, as Kafka does
-    with ``auto_offset_reset=earliest``: ``positions`` and the offsets of what comes next jump.
+    Where records at its position were deleted, it goes on at the oldest one kept and remembers what
+    it has skipped: ``positions`` and the offsets of what comes next jump.
     """
 
     def __init__(self, broker: EmbeddedBroker, topics: Sequence[str], group: str) -> None:
@@ -29,6 +29,7 @@ class EmbeddedSource:
         self._group = group
         self._positions: dict[TopicPartition, int] = {}
         self._held: frozenset[TopicPartition] = frozenset()
+        self._lost: list[Lost] = []
         self._refresh_partitions()
 
     def poll(self, *, timeout_s: float) -> list[Record]:
@@ -70,6 +71,11 @@ class EmbeddedSource:
         found = {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
         return {p: offset for p, offset in found.items() if partitions is None or p in partitions}
 
+    def start_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset of the oldest record that is kept, per partition."""
+        with unavailable():
+            return {part: partition_bounds(self._connection, part)[0] for part in self._positions}
+
     def end_offsets(self) -> dict[TopicPartition, int]:
         """Return the offset that the next published record will get, per partition."""
         with unavailable():
@@ -85,6 +91,16 @@ class EmbeddedSource:
                     "open a source of that topic"
                 )
             self._positions[part] = offset
+        self._lost = [
+            each
+            for each in self._lost
+            if each.partition not in positions or each.start < positions[each.partition]
+        ]
+
+    def take_lost(self) -> list[Lost]:
+        """Return what was deleted before it was read, since the last call."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def close(self) -> None:
         """Close the connection."""
@@ -97,6 +113,8 @@ class EmbeddedSource:
             if part in self._held:
                 continue
             start, end = partition_bounds(self._connection, part)
+            if position < start:
+                self._lost.append(Lost(part, position, start))
             offset = self._positions[part] = max(start, position)
             if offset >= end:
                 continue
@@ -121,7 +139,8 @@ class EmbeddedSource:
                 part = TopicPartition(topic, number)
                 if part not in self._positions:
                     committed = self.committed() if committed is None else committed
-                    self._positions[part] = committed.get(part, 0)
+                    oldest = partition_bounds(self._connection, part)[0]
+                    self._positions[part] = committed.get(part, oldest)
 
 
 def _bounded(rows: sqlite3.Cursor) -> Iterator[tuple[int, Record]]:

@@ -10,6 +10,8 @@ from kafka.errors import (
     AuthorizationError,
     FencedInstanceIdError,
     InvalidProducerEpochError,
+    InvalidProducerIdMappingError,
+    InvalidTxnStateError,
     KafkaError,
     ProducerFencedError,
 )
@@ -27,10 +29,22 @@ def unavailable(settings: KafkaSettings) -> Iterator[None]:
     try:
         yield
     except FENCED as fenced:
+        or_what = (
+            ", or the broker has given up a transaction of this one"
+            if isinstance(fenced, InvalidProducerEpochError)
+            else ""
+        )
         raise FencedError(
             "only one process may read and write for a partition of a plant, and a newer one has "
-            f"taken over ({type(fenced).__name__}); stop this one, or change its FUSION_REPLICA"
+            f"taken over{or_what} ({type(fenced).__name__}); stop this one, or change its "
+            "FUSION_REPLICA"
         ) from fenced
+    except (InvalidTxnStateError, InvalidProducerIdMappingError) as forgotten:
+        raise BrokerUnavailableError(
+            f"the broker at {settings.bootstrap_servers} must know the transaction that it is to "
+            f"go on with, but has ended or forgotten it ({type(forgotten).__name__}); nobody has "
+            "taken over: a new publisher goes on from what is committed"
+        ) from forgotten
     except AuthorizationError as forbidden:
         raise SettingsError(
             f"{settings.username or 'this client'} must be allowed on the cluster at "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, within
+from connectors.kafka_io.names import HeaderName
 from fusion.errors import BrokerUnavailableError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Message, TopicPartition
@@ -75,13 +77,17 @@ class KafkaPublisher:
             if not self._is_transactional:
                 self._send(messages)
                 return
+            began_s = time.monotonic()
             self._producer.begin_transaction()
             try:
                 self._send(messages)
                 if commit:
                     self._send_offsets(commit)
                 within(REQUEST_TIMEOUT_S, self._producer.commit_transaction, what="a commit")
-            except FENCED:
+            except FENCED as fenced:
+                lasted_s = time.monotonic() - began_s
+                if lasted_s >= TRANSACTION_TIMEOUT_S:
+                    raise _given_up(lasted_s) from fenced
                 raise
             except BaseException:
                 self._abort()
@@ -121,7 +127,7 @@ class KafkaPublisher:
                     key=message.key.encode(errors="surrogateescape"),
                     value=message.value,
                     headers=[
-                        (name, text.encode(errors="surrogateescape"))
+                        (HeaderName(name), text.encode(errors="surrogateescape"))
                         for name, text in message.headers.items()
                     ],
                     partition=message.partition,
@@ -130,6 +136,16 @@ class KafkaPublisher:
             num_bytes += len(message.value)
         self._producer.flush(REQUEST_TIMEOUT_S)
         _await_all(waiting)
+
+
+def _given_up(lasted_s: float) -> BrokerUnavailableError:
+    # The broker's answer is the same in both cases; the time tells which one is likely.
+    return BrokerUnavailableError(
+        f"a transaction must end within {TRANSACTION_TIMEOUT_S:g} s, and this one lasted "
+        f"{lasted_s:.0f} s: the broker has given it up (or another process has taken over "
+        "meanwhile), and nothing of it was stored; a new publisher goes on from what is committed; "
+        "check why broker or disk are slow, or whether this process was suspended"
+    )
 
 
 def _to_offsets(commit: Mapping[TopicPartition, int]) -> dict[Any, OffsetAndMetadata]:

@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import kafka
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.assignor import CoPartitionedAssignor
 from connectors.kafka_io.connection import KafkaSettings, unavailable
+from connectors.kafka_io.following import Following
+from connectors.kafka_io.leaders import no_answer
+from connectors.kafka_io.names import read_any_header_name
 from connectors.kafka_io.rejoin import end_every_join
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
-from fusion.schema import Record, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 
 MAX_POLL_RECORDS = 500
 LONGEST_WAIT_S = 0.02
@@ -32,6 +36,8 @@ MAX_FETCH_BYTES = 16 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 6
 METADATA_MAX_AGE_S = 10.0
 """How soon a topic that was made anew, or that got more partitions, is noticed."""
+ANSWER_TIMEOUT_S = 30.0
+"""How long the leader of a partition may take to say where its log begins or ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,11 @@ class KafkaSource:
                 **settings.client_options(),
                 group_id=group,
                 enable_auto_commit=False,
-                auto_offset_reset="earliest",
+                # Else it would skip what was deleted, and say nothing.
+                auto_offset_reset="none",  # pyright: ignore[reportArgumentType] the stubs lack it
                 isolation_level="read_committed",
+                # Reading must not make topics, with whatever the broker takes for right.
+                allow_auto_create_topics=False,
                 max_poll_records=MAX_POLL_RECORDS,
                 fetch_max_wait_ms=round(FETCH_MAX_WAIT_S * 1000),
                 fetch_max_bytes=MAX_FETCH_BYTES,
@@ -70,6 +79,8 @@ class KafkaSource:
                 metadata_max_age_ms=round(METADATA_MAX_AGE_S * 1000),
                 **_membership_options(membership),
             )
+            read_any_header_name(self._consumer)
+            self._following = Following(self._consumer)
             self._assignment = _Assignment()
             try:
                 self._begin(topics, is_member=membership is not None)
@@ -95,7 +106,7 @@ class KafkaSource:
             held = set(self._consumer.paused())
             others = set(self._consumer.assignment()) - held
             self._consumer.pause(*others)
-            self._consumer.poll(timeout_ms=0)
+            self._poll(0)
             self._consumer.resume(*(others & set(self._consumer.assignment())))
 
     def hold(self, partitions: Collection[TopicPartition]) -> None:
@@ -109,9 +120,7 @@ class KafkaSource:
     def positions(self) -> dict[TopicPartition, int]:
         """Return the offset at which ``poll`` goes on, per assigned partition."""
         with unavailable(self._settings):
-            return {
-                part: self._consumer.position(KafkaPartition(*part)) for part in self.assigned()
-            }
+            return {part: self._position(KafkaPartition(*part)) for part in self.assigned()}
 
     def committed(
         self, partitions: Collection[TopicPartition] | None = None
@@ -122,19 +131,23 @@ class KafkaSource:
             found = {part: self._consumer.committed(KafkaPartition(*part)) for part in wanted}
         return {part: offset for part, offset in found.items() if offset is not None}
 
+    def start_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offset of the oldest record that is kept, per assigned partition."""
+        return self._bounds(self._consumer.beginning_offsets)
+
     def end_offsets(self) -> dict[TopicPartition, int]:
         """Return the end of what is committed, per assigned partition, markers included."""
-        wanted = [KafkaPartition(*part) for part in self.assigned()]
-        if not wanted:
-            return {}
-        with unavailable(self._settings):
-            ends = self._consumer.end_offsets(wanted)
-        return {TopicPartition(part.topic, part.partition): end for part, end in ends.items()}
+        return self._bounds(self._consumer.end_offsets)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Continue reading at ``positions``."""
         for part, offset in positions.items():
             self._consumer.seek(KafkaPartition(*part), offset)
+        self._following.forget(positions)
+
+    def take_lost(self) -> list[Lost]:
+        """Return what retention had deleted before it was read, since the last call."""
+        return self._following.take_lost()
 
     def _poll(self, timeout_s: float) -> dict[Any, list[Any]]:
         """Wait in short turns: kafka-python 3.0.12 may sleep on while it has records.
@@ -147,7 +160,7 @@ class KafkaSource:
             self._let_parked_records_go_on()
             left_s = max(0.0, end_s - time.monotonic())
             turn_ms = math.ceil(1000 * min(left_s, LONGEST_WAIT_S))
-            fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=turn_ms)
+            fetched = self._ask_for_records(turn_ms)
             if fetched or left_s <= LONGEST_WAIT_S:
                 return fetched
 
@@ -161,6 +174,31 @@ class KafkaSource:
         everything = [KafkaPartition(t, n) for t, numbers in partitions.items() for n in numbers]
         self._consumer.assign(everything)
         self._assignment.on_partitions_assigned(everything)
+
+    def _ask_for_records(self, timeout_ms: int) -> dict[Any, list[Any]]:
+        return self._following.ask(lambda: self._consumer.poll(timeout_ms=timeout_ms))
+
+    def _position(self, part: Any) -> int:
+        timeout_ms = round(ANSWER_TIMEOUT_S * 1000)
+        position: int | None = self._following.ask(
+            lambda: self._consumer.position(part, timeout_ms=timeout_ms)
+        )
+        if position is None:
+            asked = [TopicPartition(part.topic, part.partition)]
+            raise no_answer(self._settings, asked, timeout_s=ANSWER_TIMEOUT_S)
+        return position
+
+    def _bounds(self, ask: Callable[[list[Any], int], dict[Any, int]]) -> dict[TopicPartition, int]:
+        assigned = list(self.assigned())
+        if not assigned:
+            return {}
+        with unavailable(self._settings):
+            try:
+                wanted = [KafkaPartition(*part) for part in assigned]
+                bounds = ask(wanted, round(ANSWER_TIMEOUT_S * 1000))
+            except KafkaTimeoutError as late:
+                raise no_answer(self._settings, assigned, timeout_s=ANSWER_TIMEOUT_S) from late
+        return {TopicPartition(part.topic, part.partition): at for part, at in bounds.items()}
 
     def _let_parked_records_go_on(self) -> None:
         """Mend a stall of kafka-python 3.0.12 after a pause.

@@ -28,7 +28,7 @@ from flows.terminal import CONSOLE, LiveTable, alarm_table, counts_table, progre
 from fusion.alignment import Counts
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import NANOSECONDS, Plant
-from fusion.schema import Payload, TopicPartition
+from fusion.schema import Lost, Payload, TopicPartition
 from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
 
 Speed = Annotated[
@@ -180,13 +180,18 @@ def live(
         health.away(str(away))
         CONSOLE.print(f"[yellow]trying again in {pause_s:.0f} s:[/yellow] {escape(str(away))}")
 
+    def tell_lost(lost: Lost) -> None:
+        CONSOLE.print(f"[bold red]records are lost:[/bold red] {escape(str(lost))}")
+
     with (
         stop_on_signals() as should_stop,
         serve_health(health, settings.health_address),
         LiveTable(watched[0].plant.prefix) as table,
     ):
         if until_caught_up:
-            counts = _watch_to_end(watched, settings, should_stop, table, skip_backlog=skip_backlog)
+            counts = _watch_to_end(
+                watched, settings, should_stop, table, tell_lost, skip_backlog=skip_backlog
+            )
         else:
             counts: dict[TopicPartition, Counts] = {}
             for chain, step in watch(
@@ -196,6 +201,7 @@ def live(
                 skip_backlog=skip_backlog,
                 on_beat=health.beat,
                 on_away=tell_away,
+                on_lost=tell_lost,
             ):
                 table.show(step, chain)
                 counts = chain.counts()
@@ -217,10 +223,11 @@ def _watch_to_end(
     settings: Settings,
     should_stop: Callable[[], bool],
     table: LiveTable,
+    on_lost: Callable[[Lost], None],
     *,
     skip_backlog: bool,
 ) -> dict[TopicPartition, Counts]:
-    with open_live(watched, settings, skip_backlog=skip_backlog) as chain:
+    with open_live(watched, settings, skip_backlog=skip_backlog, on_lost=on_lost) as chain:
         for step in run_live(chain, should_stop=should_stop, may_end=lambda: True):
             table.show(step, chain)
         return chain.counts()

@@ -29,13 +29,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Records by outcome. ``read`` is always the sum of the others."""
+    """Records by outcome. ``read`` is always the sum of these."""
 
     pending: int = 0
     scored: int = 0
     late: int = 0
     duplicate: int = 0
     dead_lettered: int = 0
+    lost: int = 0
+    """Beside them: at most so many were deleted by the broker before they were read."""
 
     @property
     def read(self) -> int:

@@ -40,6 +40,35 @@ class TopicPartition(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Offsets of a partition that the broker had deleted before this reader came to them.
+
+    Marks of transactions have offsets too: there were at most so many records.
+
+    Example:
+        >>> Lost(TopicPartition("rig.audio", 0), 5, 9).num_offsets
+        4
+    """
+
+    partition: TopicPartition
+    start: int
+    stop: int
+
+    @property
+    def num_offsets(self) -> int:
+        """How many records there were at most."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return (
+            f"every record must be read before the broker deletes it, but {self.num_offsets} "
+            f"offsets of {self.partition.topic}/{self.partition.partition}, from {self.start} on, "
+            "were gone; raise topics.retention_h in the plant file (`fusion topics apply`), or "
+            "never let the reader be away for as long"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """Something to publish. ``key`` decides the partition: equal keys stay in order.
 
@@ -114,7 +143,8 @@ class Envelope:
         """Return the envelope that ``headers`` carry.
 
         Raises:
-            RecordError: A header is missing or not UTF-8, or ``seq`` is no whole number.
+            RecordError: A header is missing, ``seq`` is no whole number, or bytes are no UTF-8: of
+                the name of any header, or of a value that the envelope carries.
 
         Example:
             >>> sent = Envelope("7", "edge-1", "fusion.telemetry", "a/b/c/d/e/f/g", "", 7, "boot-1")
@@ -145,8 +175,15 @@ class Envelope:
                 f"the header 'seq' must be a whole number, got {headers.get('seq')!r}; "
                 "count records per stream from 0",
             ) from wrong
-        if "".join(headers.values()).isascii():  # (as nearly always)
+        if "".join((*headers, *headers.values())).isascii():  # (as nearly always)
             return envelope
+        for name in headers:
+            if not _is_utf8(name):
+                raise RecordError(
+                    DeadLetterReason.HEADERS,
+                    f"the name of a header must be UTF-8, got {name!r}; "
+                    "name it as Kafka says, or leave it out",
+                )
         for name in envelope.to_headers():
             if not _is_utf8(headers.get(name, "")):
                 raise RecordError(

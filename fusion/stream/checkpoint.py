@@ -71,20 +71,24 @@ class ShardCheckpoint(BaseModel):
     """Of each topic; None in what older versions wrote."""
     topic_ids: dict[str, str] = Field(default_factory=dict[str, str])
     """The broker's own names of the topics that were read, where it has some."""
+    lost: dict[str, tuple[int, int, int]] = Field(default_factory=dict[str, tuple[int, int, int]])
+    """Offsets that were deleted unread, by partition: how many, and where the last ones lay."""
 
     @classmethod
     def of(
         cls,
         read_up_to: Mapping[TopicPartition, int],
         strangers: Mapping[TopicPartition, Counts],
+        lost: Mapping[TopicPartition, tuple[int, int, int]] | None = None,
         *,
         num_partitions: int | None = None,
         topic_ids: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return the checkpoint that :meth:`read_up_to` and :meth:`strangers` give back."""
+        """Return the checkpoint that gives each of these back."""
         return cls(
             read={to_key(part): offset for part, offset in read_up_to.items()},
             refused={to_key(part): counts.dead_lettered for part, counts in strangers.items()},
+            lost={to_key(part): each for part, each in (lost or {}).items()},
             num_partitions=num_partitions,
             topic_ids=dict(topic_ids or {}),
         )
@@ -96,6 +100,10 @@ class ShardCheckpoint(BaseModel):
     def strangers(self) -> dict[TopicPartition, Counts]:
         """Return what became of the records that belong to no plant."""
         return {from_key(key): Counts(dead_lettered=n) for key, n in self.refused.items()}
+
+    def lost_offsets(self) -> dict[TopicPartition, tuple[int, int, int]]:
+        """Return, per partition, how many offsets were lost, and start and stop of the last."""
+        return {from_key(key): each for key, each in self.lost.items()}
 
     def message(self, plant: Plant, number: int) -> Message:
         """Return the message that keeps it, under a key that no address can have."""

@@ -16,7 +16,7 @@ from fusion.alignment import Counts
 from fusion.errors import FencedError, InferenceUnavailableError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Source
-from fusion.schema import AlarmState, Record, TopicPartition
+from fusion.schema import AlarmState, Lost, Record, TopicPartition
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.shard import Shard, Step, by_number
 
@@ -37,6 +37,8 @@ class Live:
     open_shard: Callable[[int], Shard]
     on_beat: Callable[[ProgressWatch], None] = lambda _: None
     """Called about once a second while the loop goes round; what a watchdog listens to."""
+    on_lost: Callable[[Lost], None] = lambda _: None
+    """Hears of every record that the broker had deleted before it was read."""
     shards: dict[int, Shard] = field(default_factory=dict[int, Shard])
     progress: ProgressWatch = field(default_factory=ProgressWatch)
     _stamps: dict[int, frozenset[tuple[TopicPartition, int]]] = field(
@@ -71,6 +73,7 @@ class Live:
             self._opened.clear()
             self._is_end_fresh = False
             self._follow_assignment()
+            self._account_for_lost()
             for number in list(self.shards):
                 # Of a partition that was given anew, the poll's records are read again.
                 records = [] if number in self._opened else batches.get(number, [])
@@ -185,6 +188,13 @@ class Live:
                     "it to this one; stop one of the two, or give each its own FUSION_REPLICA"
                 )
 
+    def _account_for_lost(self) -> None:
+        for lost in self.source.take_lost():
+            shard = self.shards.get(lost.partition.partition)
+            if shard is not None:  # (else its next owner meets the same hole)
+                shard.lose(lost)
+                self.on_lost(lost)
+
     def _drop(self, number: int) -> None:
         shard = self.shards.pop(number, None)
         if shard is not None:
@@ -198,6 +208,9 @@ class Live:
         self._looked_ns = now_ns
         self._ends = self.source.end_offsets()
         self.progress.see(self.source.positions(), self._ends, now_ns=now_ns)
+        self.progress.lost = {
+            part: counts.lost for part, counts in self.counts().items() if counts.lost
+        }
         self.on_beat(self.progress)
 
     def _balance(self) -> None:

@@ -40,6 +40,8 @@ class ProgressWatch:
     def __init__(self) -> None:
         self._positions: dict[TopicPartition, int] = {}
         self.lags: dict[TopicPartition, Lag] = {}
+        self.lost: dict[TopicPartition, int] = {}
+        """How many offsets were deleted before they were read, where any were."""
 
     def see(
         self,

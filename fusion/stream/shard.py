@@ -16,7 +16,7 @@ from fusion.alignment import Counts, Outcome, dead_letter
 from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import Plant
 from fusion.ports import Publisher
-from fusion.schema import AlarmCommand, AlarmEvent, Message, Record, Score, TopicPartition
+from fusion.schema import AlarmCommand, AlarmEvent, Lost, Message, Record, Score, TopicPartition
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import ShardCheckpoint
 from fusion.stream.placement import require_onward
@@ -61,14 +61,17 @@ class Shard:
         self._strangers = checkpoint.strangers()
         self._next_offsets = dict(starts or {})
         self._topic_ids = dict(topic_ids or {})
+        self._lost = checkpoint.lost_offsets()
+        self._is_changed = False
         self._own_messages: list[Message] = []
         self._num_records = 0
         self._new_positions: dict[TopicPartition, int] = {}
 
     @property
     def has_something_to_say(self) -> bool:
-        """Whether records were taken, or ticks scored, that are not published yet."""
-        return self._num_records > 0 or any(chain.is_changed for chain in self.chains.values())
+        """Whether records were taken or lost, or ticks scored, that are not published yet."""
+        is_changed = self._is_changed or any(chain.is_changed for chain in self.chains.values())
+        return self._num_records > 0 or is_changed
 
     def add(self, address: str, chain: Chain) -> None:
         """Let ``chain`` go on in this shard: it has been here before."""
@@ -96,6 +99,20 @@ class Shard:
         for chain in self.chains.values():
             chain.intake.skip_to(self._new_positions)
         self._num_records += len(records)
+
+    def lose(self, lost: Lost) -> None:
+        """Account for records that nobody will read, and go on behind them.
+
+        A restart that has to go back further meets the same hole again: it is counted once.
+        """
+        part = lost.partition
+        num_lost, start, stop = self._lost.get(part, (0, lost.start, lost.start))
+        num_known = max(0, min(stop, lost.stop) - max(start, lost.start))
+        self._lost[part] = (num_lost + lost.num_offsets - num_known, lost.start, lost.stop)
+        self._read_up_to[part] = max(self._read_up_to.get(part, 0), lost.stop)
+        for chain in self.chains.values():
+            chain.intake.skip_to({part: lost.stop})
+        self._is_changed = True
 
     def flush(self) -> None:
         """Close the ticks that are still open: the end of a bounded run."""
@@ -131,12 +148,14 @@ class Shard:
         saved = ShardCheckpoint.of(
             self._read_up_to,
             self._strangers,
+            self._lost,
             num_partitions=self.plant.topics.partitions,
             topic_ids=self._topic_ids,
         )
         messages.append(saved.message(self.plant, self.number))
         self._publisher.publish(messages, commit=self.positions())
         self._own_messages, self._num_records, self._new_positions = [], 0, {}
+        self._is_changed = False
         return step
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -152,8 +171,10 @@ class Shard:
         return {topic for chain in self.chains.values() for topic in chain.intake.topics_ahead()}
 
     def counts(self) -> dict[TopicPartition, Counts]:
-        """Return what became of every record that was read, per partition."""
+        """Return what became of every record, per partition."""
         total = dict(self._strangers)
+        for part, (num_lost, *_) in self._lost.items():
+            total[part] = total.get(part, Counts()) + Counts(lost=num_lost)
         for chain in self.chains.values():
             for part, counts in chain.intake.counts().items():
                 total[part] = total.get(part, Counts()) + counts

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient
+from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import KafkaPublisher, KafkaSettings, KafkaSource, apply_topics
@@ -21,7 +23,7 @@ from flows.carrier import BackgroundCarrier
 from fusion.errors import BrokerUnavailableError
 from fusion.plant import TopicSpec
 from fusion.ports import Publisher, Source
-from fusion.schema import Message, Record, TopicPartition
+from fusion.schema import Lost, Message, Record, TopicPartition
 from fusion.stream.reading import read_to_end
 from fusion.stream.spool import SpoolingPublisher
 from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
@@ -34,6 +36,7 @@ class Broker:
     create: Callable[[str, int], object]
     publisher: Callable[[str | None], Publisher]
     source: Callable[[list[str], str], Source]
+    delete_before: Callable[[TopicPartition, int], object]
     opened: list[Source | Publisher] = field(default_factory=list)
 
     def open_publisher(self, group: str | None = None) -> Publisher:
@@ -71,6 +74,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
                 else open_spool(embedded, tmp_path)
             ),
             source=lambda topics, group: EmbeddedSource(embedded, topics, group),
+            delete_before=lambda part, offset: embedded.delete_before({part: offset}),
         )
     else:
         settings = KafkaSettings(request.getfixturevalue("kafka_bootstrap"))
@@ -82,10 +86,17 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
                 settings, group=group, transactional_id=None if group is None else f"tx-{group}"
             ),
             source=lambda topics, group: KafkaSource(settings, topics, group),
+            delete_before=lambda part, offset: delete_before(settings, part, offset),
         )
     yield made
     for each in made.opened:
         each.close()
+
+
+def delete_before(settings: KafkaSettings, part: TopicPartition, offset: int) -> None:
+    """Delete the front of a partition at once, as retention does in its own time."""
+    with contextlib.closing(KafkaAdminClient(**settings.client_options())) as admin:
+        admin.delete_records({KafkaPartition(*part): offset})
 
 
 def read(source: Source, count: int) -> list[Record]:
@@ -315,3 +326,56 @@ def test_a_writer_killed_in_the_middle_leaves_whole_transactions(
     runs = [value for value in values[:-1] if value.endswith(":0")]
     assert len(values) - 1 == 50 * len(runs)
     assert len(runs) >= 10
+
+
+def numbered(broker: Broker, topic: str, count: int) -> None:
+    """Put ``count`` messages on ``topic``, which has one partition."""
+    broker.create(topic, 1)
+    publisher = broker.open_publisher()
+    for n in range(count):  # (apart: what is deleted must not share a batch with what stays)
+        publisher.publish([Message(topic, "k", str(n).encode())])
+
+
+def test_what_is_deleted_while_nobody_reads_is_told(broker: Broker, unique: str) -> None:
+    part = TopicPartition(unique, 0)
+    numbered(broker, unique, 10)
+    broker.open_publisher(unique).publish([], commit={part: 3})
+    broker.delete_before(part, 7)
+    source = broker.open_source([unique], unique)
+    assert [record.offset for record in read(source, 3)] == [7, 8, 9]
+    assert source.take_lost() == [Lost(part, 3, 7)]
+    assert source.take_lost() == []
+    assert source.start_offsets() == {part: 7}
+
+
+def test_also_when_nothing_is_left(broker: Broker, unique: str) -> None:
+    part = TopicPartition(unique, 0)
+    numbered(broker, unique, 5)
+    broker.open_publisher(unique).publish([], commit={part: 3})
+    broker.delete_before(part, 5)
+    source = broker.open_source([unique], unique)
+    assert source.poll(timeout_s=0.5) == []
+    assert source.positions() == {part: 5}
+    assert source.take_lost() == [Lost(part, 3, 5)]
+
+
+def test_what_is_deleted_under_a_reader_is_told_once(broker: Broker, unique: str) -> None:
+    part = TopicPartition(unique, 0)
+    numbered(broker, unique, 10)
+    source = broker.open_source([unique])
+    read(source, 10)
+    broker.delete_before(part, 6)
+    for _ in range(2):  # (who goes back meets the same hole again)
+        source.seek({part: 2})
+        assert [record.offset for record in read(source, 4)] == [6, 7, 8, 9]
+    assert source.take_lost() == [Lost(part, 2, 6)]
+
+
+def test_a_group_that_never_read_loses_nothing(broker: Broker, unique: str) -> None:
+    part = TopicPartition(unique, 0)
+    numbered(broker, unique, 6)
+    broker.delete_before(part, 4)
+    source = broker.open_source([unique])
+    assert source.positions() == {part: 4}
+    assert [record.offset for record in read(source, 2)] == [4, 5]
+    assert source.take_lost() == []

@@ -59,11 +59,17 @@ def test_a_process_that_reads_is_alive_and_ready_and_says_how_far_behind_it_is(
     assert probe.ask("/health/live")[0] == 200
     status, said = probe.ask("/health/ready")
     assert (status, said["waits_for"]) == (503, "not started")
+    probe.progress.lost = {AUDIO: 3}
     probe.see(audio=(7, 9), video=(3, 3))
     assert probe.ask("/health/live")[0] == 200
     assert probe.ask("/health/ready") == (
         200,
-        {"ok": True, "waits_for": None, "lag": {"rig.audio/2": 2, "rig.video/2": 0}},
+        {
+            "ok": True,
+            "waits_for": None,
+            "lag": {"rig.audio/2": 2, "rig.video/2": 0},
+            "lost": {"rig.audio/2": 3},
+        },
     )
 
 

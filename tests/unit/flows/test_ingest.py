@@ -13,7 +13,7 @@ from connectors.delta_lake import DeltaLake
 from flows.ingest import IngestReport, ingest_once
 from fusion.errors import InputError, LakeUnavailableError
 from fusion.ports import Lake
-from fusion.schema import Record, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 
 PARTS = (TopicPartition("rig.telemetry", 0), TopicPartition("rig.audio", 1))
 
@@ -72,6 +72,12 @@ class ScriptedSource:
         self, partitions: Collection[TopicPartition] | None = None
     ) -> dict[TopicPartition, int]:
         return {}
+
+    def start_offsets(self) -> dict[TopicPartition, int]:
+        return dict.fromkeys(self.ends, 0)
+
+    def take_lost(self) -> list[Lost]:
+        return []
 
     def end_offsets(self) -> dict[TopicPartition, int]:
         return dict(self.ends)

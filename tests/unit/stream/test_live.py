@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from fusion.alignment import Counts
 from fusion.errors import FencedError, InferenceUnavailableError
 from fusion.plant import NANOSECONDS
-from fusion.schema import Record, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 from fusion.stream.live import FENCED_PATIENCE_S, POLL_TIMEOUT_S, SAY_EVERY_S, Live
 from fusion.stream.shard import Step
 from tests.clocks import HandClock
@@ -31,6 +32,7 @@ class Group:
     moves_at: int | None = None
     """At this call of ``keep_alive`` every partition goes to another member."""
     ends: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
+    lost: list[Lost] = field(default_factory=list[Lost])
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         self.clock.sleep(timeout_s)
@@ -50,6 +52,10 @@ class Group:
     def positions(self) -> dict[TopicPartition, int]:
         return dict.fromkeys(self.stamps, 0)
 
+    def take_lost(self) -> list[Lost]:
+        lost, self.lost = self.lost, []
+        return lost
+
     def end_offsets(self) -> dict[TopicPartition, int]:
         return dict.fromkeys(self.stamps, 0) | self.ends
 
@@ -64,6 +70,7 @@ class OneShard:
     taken: list[Record] = field(default_factory=list[Record])
     said: list[list[int]] = field(default_factory=list[list[int]])
     is_closed: bool = False
+    lost: list[Lost] = field(default_factory=list[Lost])
     chains: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -76,6 +83,12 @@ class OneShard:
     def work(self) -> None:
         if self.failures:
             raise self.failures.pop(0)
+
+    def lose(self, lost: Lost) -> None:
+        self.lost.append(lost)
+
+    def counts(self) -> dict[TopicPartition, Counts]:
+        return {each.partition: Counts(lost=each.num_offsets) for each in self.lost}
 
     def flush(self) -> None:
         """Nothing is open."""
@@ -272,3 +285,14 @@ def test_caught_up_only_when_something_is_read_to_its_end(rig: Rig) -> None:
     assert rig.live.is_caught_up()
     rig.group.ends = {AUDIO: 1}
     assert not rig.live.is_caught_up()
+
+
+def test_what_is_lost_is_accounted_for_where_it_is_read_and_told(rig: Rig) -> None:
+    told: list[Lost] = []
+    rig.live.on_lost = told.append
+    ours, others = Lost(AUDIO, 3, 7), Lost(TopicPartition("p.audio", 1), 3, 7)
+    rig.group.lost = [others, ours]
+    rig.rounds(12)  # (a second, so that it looks around)
+    assert rig.shards[0].lost == told == [ours]
+    assert rig.live.total().lost == 4
+    assert rig.live.progress.lost == {AUDIO: 4}

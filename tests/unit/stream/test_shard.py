@@ -14,7 +14,7 @@ from fusion.alarms import AlarmEngine
 from fusion.alignment import Counts
 from fusion.errors import DeadLetterReason, RecordError, TopicMismatchError
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
-from fusion.schema import Message, Record, TelemetryBatch, TopicPartition
+from fusion.schema import Lost, Message, Record, TelemetryBatch, TopicPartition
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     checkpoint_of,
@@ -257,3 +257,19 @@ def test_a_record_that_its_plant_must_not_have_here_is_refused_once() -> None:
 
     assert read().counts() == read().counts() == {PART: Counts(dead_lettered=1)}
     assert [m.headers["reason"] for m in kept.of("dead-letters")] == ["wrong-partition"]
+
+
+def test_what_is_lost_is_said_and_counted_once_however_often_it_is_met() -> None:
+    kept = Kept()
+    shard = open_shard(kept)
+    assert not shard.has_something_to_say
+    shard.lose(Lost(PART, 4, 9))
+    assert shard.has_something_to_say
+    shard.say()
+    assert not shard.has_something_to_say
+    assert kept.positions[PART] == 9
+    again = open_shard(kept)
+    assert again.counts() == {PART: Counts(lost=5)}
+    again.lose(Lost(PART, 2, 11))  # (going further back, it meets the same hole)
+    again.say()
+    assert open_shard(kept).counts() == {PART: Counts(lost=9)}
