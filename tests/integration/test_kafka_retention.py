@@ -20,6 +20,7 @@ from fusion.plant import Plant, parse_plant
 from fusion.schema import Lost, Message, TopicPartition
 from fusion.stream.intake import RELEASED
 from fusion.stream.live import Live
+from fusion.stream.placement import Homes
 
 PLANT_FILE = """
 prefix: PREFIX
@@ -64,7 +65,8 @@ def watch_to_end(plant: Plant, where: Settings) -> tuple[list[Lost], Health]:
     lost: list[Lost] = []
     group = f"live-{plant.prefix}"
     source = wiring.open_member(where, plant.sense_topics, group)
-    opener = _Opener(plant, group, where, {}, RELEASED, source, skip_backlog=False)
+    homes = Homes(dict, wiring.open_clock())
+    opener = _Opener(plant, group, where, {}, RELEASED, source, homes, skip_backlog=False)
     health = Health(wiring.open_clock())
     with contextlib.closing(source):
         live = Live(
