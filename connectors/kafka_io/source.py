@@ -7,6 +7,8 @@ it has an instance id (static membership, KIP-345).
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,10 @@ from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Lost, Record, TopicPartition, WireForm
 
 MAX_POLL_RECORDS = 500
+LONGEST_WAIT_S = 0.02
+"""How late a record may be noticed, see :meth:`KafkaSource._poll`."""
+FETCH_MAX_WAIT_S = 0.1
+"""How long the broker keeps a question for records; any other question waits behind it."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 6
 ANSWER_TIMEOUT_S = 30.0
@@ -65,6 +71,7 @@ class KafkaSource:
                 # Reading must not make topics, with whatever the broker takes for right.
                 allow_auto_create_topics=False,
                 max_poll_records=MAX_POLL_RECORDS,
+                fetch_max_wait_ms=round(FETCH_MAX_WAIT_S * 1000),
                 fetch_max_bytes=MAX_FETCH_BYTES,
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
                 **_membership_options(membership),
@@ -81,8 +88,7 @@ class KafkaSource:
     def poll(self, *, timeout_s: float) -> list[Record]:
         """Return the next records of committed transactions, at most one fetch."""
         with unavailable(self._settings):
-            self._let_parked_records_go_on()
-            fetched = self._poll(round(timeout_s * 1000))
+            fetched = self._poll(timeout_s)
         return [_to_record(each) for batch in fetched.values() for each in batch]
 
     def assigned(self) -> dict[TopicPartition, int]:
@@ -95,7 +101,7 @@ class KafkaSource:
             held = set(self._consumer.paused())
             others = set(self._consumer.assignment()) - held
             self._consumer.pause(*others)
-            self._poll(0)
+            self._poll_once(0)
             self._consumer.resume(*(others & set(self._consumer.assignment())))
 
     def hold(self, partitions: Collection[TopicPartition]) -> None:
@@ -138,6 +144,21 @@ class KafkaSource:
         """Return what retention had deleted before it was read, since the last call."""
         return self._following.take_lost()
 
+    def _poll(self, timeout_s: float) -> dict[Any, list[Any]]:
+        """Wait in short turns: kafka-python 3.0.12 may sleep on while it has records.
+
+        Its own thread gets the broker's answer; when that comes between the look at what is at hand
+        and the wait, the wait is for the answer after it.
+        """
+        end_s = time.monotonic() + timeout_s
+        while True:
+            self._let_parked_records_go_on()
+            left_s = max(0.0, end_s - time.monotonic())
+            turn_ms = math.ceil(1000 * min(left_s, LONGEST_WAIT_S))
+            fetched = self._poll_once(turn_ms)
+            if fetched or left_s <= LONGEST_WAIT_S:
+                return fetched
+
     def _begin(self, topics: Sequence[str], *, is_member: bool) -> None:
         partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
         if is_member:
@@ -149,7 +170,7 @@ class KafkaSource:
         self._consumer.assign(everything)
         self._assignment.on_partitions_assigned(everything)
 
-    def _poll(self, timeout_ms: int) -> dict[Any, list[Any]]:
+    def _poll_once(self, timeout_ms: int) -> dict[Any, list[Any]]:
         return self._following.ask(lambda: self._consumer.poll(timeout_ms=timeout_ms))
 
     def _position(self, part: Any) -> int:
