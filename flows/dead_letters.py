@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -152,7 +152,8 @@ def judge(
 def replay_dead_letters(plant: Plant, settings: Settings, offsets: Collection[int]) -> int:
     """Publish the records at ``offsets`` where they came from, and return how many were new.
 
-    Bytes, key and headers are those that were refused, with ``replayed-from`` beside them. The note
+    Bytes, key and headers are those that were refused, with ``replayed-from`` beside them; only a
+    header without a value (null) gets an empty one, as the client cannot write it. The note
     that a letter is replayed goes into the same transaction, so none is replayed twice, however
     often this is called and wherever it dies.
 
@@ -200,7 +201,14 @@ def _messages(
         str(now_ns).encode(),
         {"content-type": "text/plain", REPLAYED_FROM: origin},
     )
-    return Message(refused.topic, refused.key, refused.value, headers), note
+    form, partition = refused.form, None
+    if form is not None:
+        pairs = [pair for pair in form.pairs if pair[0] != REPLAYED_FROM]
+        form = replace(form, pairs=(*pairs, (REPLAYED_FROM, origin)))
+        # Without a key nothing else says which partition is its own.
+        partition = refused.partition if form.is_key_null else None
+    again = Message(refused.topic, refused.key, refused.value, headers, partition, form)
+    return again, note
 
 
 def _replayed(plant: Plant, settings: Settings) -> dict[int, int]:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 
 from kafka.errors import (
     AuthorizationError,
+    CorruptRecordError,
     FencedInstanceIdError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
     InvalidTxnStateError,
     KafkaError,
     ProducerFencedError,
+    UnsupportedCodecError,
 )
 
 from connectors.kafka_io.access import require_access
@@ -45,6 +47,18 @@ def unavailable(settings: KafkaSettings) -> Iterator[None]:
             f"go on with, but has ended or forgotten it ({type(forgotten).__name__}); nobody has "
             "taken over: a new publisher goes on from what is committed"
         ) from forgotten
+    except CorruptRecordError as spoilt:
+        raise BrokerUnavailableError(
+            "every batch of records must have the checksum that it was written with, but: "
+            f"{spoilt}; reading waits there: mend the broker's disk, let the partition be copied "
+            "from another replica, or delete its records up to there (kafka-delete-records)"
+        ) from spoilt
+    except UnsupportedCodecError as unknown:
+        raise SettingsError(
+            "records must be compressed with what can be read here (gzip, lz4, zstd), but: "
+            f"{unknown}; set compression.type of the senders or the topic to zstd, or install the "
+            "codec (for snappy: python-snappy)"
+        ) from unknown
     except AuthorizationError as forbidden:
         raise SettingsError(
             f"{settings.username or 'this client'} must be allowed on the cluster at "

@@ -1,8 +1,10 @@
-"""A mend of kafka-python 3.0.12: header names that are no UTF-8.
+"""Mends of kafka-python 3.0.12: records that it cannot read.
 
-Kafka takes any bytes for a header's name. kafka-python decodes them strictly while it reads, and
-such a record ends every later ``poll`` at the same place, for ever. Here the bytes survive as they
-do in header values and keys: as lone surrogates, for the gate to refuse and to keep.
+- Kafka takes any bytes for a header's name. kafka-python decodes them strictly while it reads, and
+  such a record ends every later ``poll`` at the same place, for ever. Here the bytes survive as
+  they do in header values and keys: as lone surrogates, for the gate to refuse and to keep.
+- After a batch that really cannot be read (its checksum is wrong, its compression unknown) the next
+  ``poll`` would never return. Here it fails again, at the same place.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ class HeaderName(str):
 
 
 def read_any_header_name(consumer: Any) -> None:
-    """Let ``consumer`` read records whose header names are no UTF-8.
+    """Let ``consumer`` read records whose header names are no UTF-8, and fail at others each time.
 
-    ``tests/integration/test_kafka_poison.py`` shows whether it is still needed.
+    ``tests/integration/test_kafka_poison.py`` and ``test_kafka_damage.py`` show whether it is still
+    needed.
     """
     consumer._fetcher.PartitionRecords = _PartitionRecords  # noqa: SLF001 no other way to it
 
@@ -44,6 +47,14 @@ def read_any_header_name(consumer: Any) -> None:
 class _PartitionRecords(_LibrarysRecords):
     def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Any]:
         return super()._unpack_records(tp, _Batches(records), *deserializers)
+
+    def take(self, *arguments: Any) -> list[Any]:
+        try:
+            return super().take(*arguments)
+        except Exception:
+            # A generator that has failed is at its end, and the library would ask it for ever.
+            self.drain()
+            raise
 
 
 class _Batches:

@@ -16,7 +16,7 @@ from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, w
 from connectors.kafka_io.names import HeaderName
 from fusion.errors import BrokerUnavailableError
 from fusion.plant import MAX_MESSAGE_BYTES
-from fusion.schema import Message, TopicPartition
+from fusion.schema import Message, TopicPartition, WireForm
 
 MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """kafka-python's producer has no bound of its own; publish waits for acknowledgements beyond it."""
@@ -121,21 +121,22 @@ class KafkaPublisher:
             if num_bytes > MAX_IN_FLIGHT_BYTES:
                 _await_all(waiting)
                 waiting, num_bytes = [], 0
-            waiting.append(
-                self._producer.send(
-                    message.topic,
-                    key=message.key.encode(errors="surrogateescape"),
-                    value=message.value,
-                    headers=[
-                        (HeaderName(name), text.encode(errors="surrogateescape"))
-                        for name, text in message.headers.items()
-                    ],
-                    partition=message.partition,
-                )
-            )
+            waiting.append(self._producer.send(message.topic, **_on_the_wire(message)))
             num_bytes += len(message.value)
         self._producer.flush(REQUEST_TIMEOUT_S)
         _await_all(waiting)
+
+
+def _on_the_wire(message: Message) -> dict[str, Any]:
+    form = message.form or WireForm(tuple(message.headers.items()))
+    return {
+        "key": None if form.is_key_null else message.key.encode(errors="surrogateescape"),
+        "value": None if form.is_value_null else message.value,
+        "headers": [
+            (HeaderName(name), text.encode(errors="surrogateescape")) for name, text in form.pairs
+        ],
+        "partition": message.partition,
+    }
 
 
 def _given_up(lasted_s: float) -> BrokerUnavailableError:

@@ -25,7 +25,7 @@ from connectors.kafka_io.names import read_any_header_name
 from connectors.kafka_io.rejoin import end_every_join
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
-from fusion.schema import Lost, Record, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition, WireForm
 
 MAX_POLL_RECORDS = 500
 LONGEST_WAIT_S = 0.02
@@ -106,7 +106,7 @@ class KafkaSource:
             held = set(self._consumer.paused())
             others = set(self._consumer.assignment()) - held
             self._consumer.pause(*others)
-            self._poll(0)
+            self._poll_once(0)
             self._consumer.resume(*(others & set(self._consumer.assignment())))
 
     def hold(self, partitions: Collection[TopicPartition]) -> None:
@@ -281,15 +281,18 @@ def _require_equal_counts(partitions: Mapping[str, Sequence[int]]) -> None:
 
 
 def _to_record(fetched: Any) -> Record:
+    # Bytes that are no text survive: a dead letter can be sent again as it came.
+    pairs = [(name, (raw or b"").decode(errors="surrogateescape")) for name, raw in fetched.headers]
+    headers = dict(pairs)
+    is_key_null, is_value_null = fetched.key is None, fetched.value is None
+    is_plain = len(headers) == len(pairs) and not is_key_null and not is_value_null
     return Record(
         topic=fetched.topic,
         partition=fetched.partition,
         offset=fetched.offset,
         key=(fetched.key or b"").decode(errors="surrogateescape"),
         value=fetched.value or b"",
-        # Bytes that are no text survive: a dead letter can be sent again as it came.
-        headers={
-            name: (raw or b"").decode(errors="surrogateescape") for name, raw in fetched.headers
-        },
+        headers=headers,
         t_broker_ns=fetched.timestamp * 1_000_000,
+        form=None if is_plain else WireForm(tuple(pairs), is_key_null, is_value_null),
     )

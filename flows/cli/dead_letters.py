@@ -104,6 +104,9 @@ def replay(
 ) -> None:
     """Publish refused records again, byte for byte, on the topic where they came from.
 
+    Key, value and every header are as they came, with `replayed-from` beside them; only a header
+    whose value is null gets an empty one.
+
     Those that would be refused again are left out, with the reason, and none is replayed twice. The
     live process answers as it does to any record: one whose tick is closed counts as late.
     """

@@ -19,6 +19,7 @@ from fusion.schema import (
     Record,
     TelemetryBatch,
     VideoFrame,
+    WireForm,
     WriterSchemas,
     decode_payload,
 )
@@ -134,9 +135,12 @@ def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
     beginning is kept, and the header ``cut`` says so: the letter itself must find its way.
     """
     kept = {_kept_name(name): value for name, value in record.headers.items()}
+    if record.form is not None:
+        kept["form"] = record.form.to_text()
     num_bytes = len(record.value)
     is_cut = num_bytes > MAX_KEPT_BYTES or _num_bytes(record.key, kept) > MAX_KEPT_HEADERS_BYTES
     if is_cut:
+        kept.pop("form", None)
         kept = {name[:CUT_TEXT]: text[:CUT_TEXT] for name, text in list(kept.items())[:CUT_HEADERS]}
         kept["cut"] = f"{num_bytes} bytes and {len(record.headers)} headers"
     return Message(
@@ -173,6 +177,7 @@ def refused_record(letter: Record) -> Record:
     }
     try:
         topic, partition, offset = (kept.pop(name) for name in _POSITION)
+        form = letter.headers.get("form")
         return Record(
             topic=topic,
             partition=int(partition),
@@ -181,6 +186,7 @@ def refused_record(letter: Record) -> Record:
             value=letter.value,
             headers={name.removeprefix("-"): text for name, text in kept.items()},
             t_broker_ns=letter.t_broker_ns,
+            form=None if form is None else WireForm.from_text(form),
         )
     except (KeyError, ValueError) as wrong:
         raise RecordError(

@@ -22,6 +22,7 @@ from fusion.schema.records import (
     Message,
     Record,
     TopicPartition,
+    WireForm,
 )
 from fusion.schema.registry import WriterSchemas, schema_messages
 
@@ -48,6 +49,7 @@ __all__ = [
     "TelemetryBatch",
     "TopicPartition",
     "VideoFrame",
+    "WireForm",
     "WriterSchemas",
     "decode_payload",
     "encode",

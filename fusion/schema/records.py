@@ -6,6 +6,7 @@ when the broker saw the record.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -69,10 +70,47 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class WireForm:
+    """How a record lay on Kafka, where :class:`Record` says less: names that repeat, nulls.
+
+    Example:
+        >>> form = WireForm((("note", "1"), ("note", "2")), is_key_null=True)
+        >>> WireForm.from_text(form.to_text()) == form
+        True
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    """All headers in their order."""
+    is_key_null: bool = False
+    is_value_null: bool = False
+
+    def to_text(self) -> str:
+        """Return it as JSON in ASCII."""
+        return json.dumps([self.pairs, self.is_key_null, self.is_value_null])
+
+    @classmethod
+    def from_text(cls, text: str) -> WireForm:
+        """Return what :meth:`to_text` wrote.
+
+        Raises:
+            ValueError: It did not write ``text``.
+        """
+        try:
+            pairs, is_key_null, is_value_null = json.loads(text)
+            named = tuple((str(name), str(value)) for name, value in pairs)
+        except TypeError as wrong:
+            raise ValueError(
+                f"a wire form must be what fusion writes, got {text[:80]!r}"
+            ) from wrong
+        return cls(named, bool(is_key_null), bool(is_value_null))
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """Something to publish. ``key`` decides the partition: equal keys stay in order.
 
-    Where ``partition`` is given, it decides; all messages of a key must then have the same.
+    Where ``partition`` is given, it decides; all messages of a key must then have the same. Where
+    ``form`` is given, Kafka gets its headers and its nulls; the embedded broker has neither.
     """
 
     topic: str
@@ -80,11 +118,16 @@ class Message:
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     partition: int | None = None
+    form: WireForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message that the broker has stored, with its position."""
+    """A message that the broker has stored, with its position.
+
+    Of names that repeat, ``headers`` has the last; a key or value that is null is empty here. Then
+    ``form`` says how it lay on the broker.
+    """
 
     topic: str
     partition: int
@@ -93,6 +136,7 @@ class Record:
     value: bytes
     headers: Mapping[str, str]
     t_broker_ns: int
+    form: WireForm | None = None
 
     @property
     def topic_partition(self) -> TopicPartition:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Literal
 
 import kafka
 import numpy as np
 import pytest
+from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io import KafkaPublisher, KafkaSettings, KafkaSource
 from connectors.system_clock import SystemClock
@@ -17,8 +19,10 @@ from flows.dead_letters import read_dead_letters, replay_dead_letters
 from flows.ingest import ingest_once
 from flows.objects import take_inventory
 from flows.settings import Settings
+from fusion.alignment import dead_letter
+from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
-from fusion.schema import Message, Record, TopicPartition, VideoFrame
+from fusion.schema import Message, Record, VideoFrame
 from fusion.stream.intake import Intake
 from fusion.stream.reading import read_to_end
 
@@ -44,6 +48,7 @@ def where(kafka_bootstrap: str, tmp_path: Path) -> Settings:
 def plant(unique: str, where: Settings) -> Plant:
     text = f"""
 prefix: {unique}
+topics: {{partitions: 2}}
 address: {{enterprise: e, site: s, area: a, line: l, cell: c, asset: x}}
 streams:
   - {{name: eye, modality: video, rate_hz: 2, width_px: 16, height_px: 16}}
@@ -81,7 +86,7 @@ def test_a_header_name_of_any_bytes_is_read(
     topic = plant.topic("video")
     with contextlib.closing(KafkaSource(KafkaSettings(where.kafka_bootstrap), [topic], "g")) as src:
         got = list(read_to_end(src))
-        assert src.positions() == {TopicPartition(topic, 0): 5}
+        assert src.positions()[got[0].topic_partition] == 5
     assert [record.offset for record in got] == [0, 1, 2, 3, 4]
     assert [record.value for record in got] == [message.value for message in sent]
     assert {record.key for record in got} == {str(plant.address)}
@@ -124,3 +129,33 @@ def test_ingest_and_the_sweep_go_on(plant: Plant, where: Settings) -> None:
     assert report.num_stored == 5
     assert lake.read(plant.sense_topics)[2].headers[NAME] == "v\udcff"
     take_inventory(plant, where)
+
+
+@pytest.mark.parametrize(("key", "value"), [(None, b"?"), (b"k\xff", None), (b"", b"")])
+def test_a_replay_has_the_nulls_and_every_header(
+    plant: Plant, where: Settings, key: bytes | None, value: bytes | None
+) -> None:
+    topic, settings = plant.topic("video"), KafkaSettings(where.kafka_bootstrap)
+    headers = [("note", b"1"), ("form", b"[]"), ("note", b"\xff2"), ("", b""), ("note", b"1")]
+    producer = kafka.KafkaProducer(bootstrap_servers=where.kafka_bootstrap)
+    producer.send(topic, value, key=key, headers=headers, partition=1)
+    producer.flush()
+    producer.close()
+    with contextlib.closing(KafkaSource(settings, [topic], "g")) as source:
+        (record,) = read_to_end(source)
+    letter = dead_letter(record, RecordError(DeadLetterReason.HEADERS, "as said"), plant)
+    with contextlib.closing(KafkaPublisher(settings)) as publisher:
+        publisher.publish([letter])
+    assert replay_dead_letters(plant, where, [0]) == 1
+    with contextlib.closing(
+        kafka.KafkaConsumer(bootstrap_servers=where.kafka_bootstrap, consumer_timeout_ms=10_000)
+    ) as consumer:
+        parts = [KafkaPartition(topic, number) for number in range(2)]
+        consumer.assign(parts)
+        consumer.seek_to_beginning(*parts)
+        found = list(itertools.islice(consumer, 2))
+    (again,) = [each for each in found if "replayed-from" in dict(each.headers)]
+    assert (again.key, again.value) == (key, value)
+    origin = f"{plant.topic('dead-letters')}/0/0"
+    assert again.headers == [*headers, ("replayed-from", origin.encode())]
+    assert key is not None or again.partition == record.partition

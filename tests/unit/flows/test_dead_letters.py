@@ -29,7 +29,7 @@ from fusion.errors import (
     RecordError,
 )
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
-from fusion.schema import AlarmCommand, Message, Record, VideoFrame, schema_messages
+from fusion.schema import AlarmCommand, Message, Record, VideoFrame, WireForm, schema_messages
 from fusion.schema.versions import NEWEST, make_schema
 from fusion.stream.claims import Claim
 from fusion.stream.reading import read_to_end
@@ -54,11 +54,20 @@ names = st.sampled_from(["topic", "-topic", "--offset", "partition", "original-x
     headers=st.dictionaries(names | texts, texts, max_size=8),
     partition=st.integers(0, 9),
     offset=st.integers(0, 2**62),
+    form=st.none()
+    | st.builds(
+        WireForm,
+        st.lists(st.tuples(names | texts, texts), max_size=8).map(tuple),
+        st.booleans(),
+        st.booleans(),
+    ),
 )
 def test_a_dead_letter_keeps_the_whole_record(
-    value: bytes, headers: dict[str, str], partition: int, offset: int
+    *, value: bytes, headers: dict[str, str], partition: int, offset: int, form: WireForm | None
 ) -> None:
-    record = Record("lettered.video", partition, offset, "key", value, headers, t_broker_ns=5)
+    record = Record(
+        "lettered.video", partition, offset, "key", value, headers, t_broker_ns=5, form=form
+    )
     sent = dead_letter(record, RecordError(DeadLetterReason.HEADERS, "why"), PLANT)
     letter = Record(sent.topic, 0, 0, sent.key, sent.value, sent.headers, t_broker_ns=5)
     assert letter.headers["reason"] == "headers"
