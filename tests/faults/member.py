@@ -28,6 +28,7 @@ from flows.settings import Settings
 from fusion.errors import BrokerUnavailableError, FencedError
 from fusion.stream import live as stream_live
 from fusion.stream.shard import Shard
+from tests.faults.clocks import ClockStep, step_clock
 
 assert torch.get_num_threads() >= 1, "imported here, so that forked members need not"
 
@@ -54,6 +55,8 @@ class Orders:
     max_poll_records: int = 500
     """Of one poll; few make many moments to die in."""
     say_every_s: float = 0.2
+    clock_steps: Sequence[ClockStep] = ()
+    """When, after its start, the clock of its machine is set, and to what."""
     log: Path | None = None
     steps: Path | None = None
     """Gets a line, the time, for every committed transaction."""
@@ -65,6 +68,8 @@ def run(orders: Orders) -> None:
         log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+    if orders.clock_steps:
+        step_clock(orders.clock_steps)
     kafka_source.MAX_POLL_RECORDS = orders.max_poll_records
     stream_live.SAY_EVERY_S = orders.say_every_s
     if orders.kill_after is not None:
