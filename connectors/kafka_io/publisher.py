@@ -12,6 +12,7 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, within
+from connectors.kafka_io.names import HeaderName
 from fusion.errors import BrokerUnavailableError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Message, TopicPartition
@@ -121,7 +122,7 @@ class KafkaPublisher:
                     key=message.key.encode(errors="surrogateescape"),
                     value=message.value,
                     headers=[
-                        (name, text.encode(errors="surrogateescape"))
+                        (HeaderName(name), text.encode(errors="surrogateescape"))
                         for name, text in message.headers.items()
                     ],
                     partition=message.partition,

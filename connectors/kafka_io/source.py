@@ -16,6 +16,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.assignor import CoPartitionedAssignor
 from connectors.kafka_io.connection import KafkaSettings, unavailable
+from connectors.kafka_io.names import read_any_header_name
 from connectors.kafka_io.rejoin import end_every_join
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
@@ -60,6 +61,7 @@ class KafkaSource:
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
                 **_membership_options(membership),
             )
+            read_any_header_name(self._consumer)
             self._assignment = _Assignment()
             try:
                 self._begin(topics, is_member=membership is not None)

@@ -114,7 +114,8 @@ class Envelope:
         """Return the envelope that ``headers`` carry.
 
         Raises:
-            RecordError: A header is missing or not UTF-8, or ``seq`` is no whole number.
+            RecordError: A header is missing, ``seq`` is no whole number, or bytes are no UTF-8: of
+                the name of any header, or of a value that the envelope carries.
 
         Example:
             >>> sent = Envelope("7", "edge-1", "fusion.telemetry", "a/b/c/d/e/f/g", "", 7, "boot-1")
@@ -145,6 +146,13 @@ class Envelope:
                 f"the header 'seq' must be a whole number, got {headers.get('seq')!r}; "
                 "count records per stream from 0",
             ) from wrong
+        for name in headers:
+            if not _is_utf8(name):
+                raise RecordError(
+                    DeadLetterReason.HEADERS,
+                    f"the name of a header must be UTF-8, got {name!r}; "
+                    "name it as Kafka says, or leave it out",
+                )
         for name in envelope.to_headers():
             if not _is_utf8(headers.get(name, "")):
                 raise RecordError(

@@ -1,0 +1,126 @@
+"""Records that kafka-python cannot read by itself: a dead letter each, and the stream goes on."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Literal
+
+import kafka
+import numpy as np
+import pytest
+
+from connectors.kafka_io import KafkaPublisher, KafkaSettings, KafkaSource
+from connectors.system_clock import SystemClock
+from flows import wiring
+from flows.dead_letters import read_dead_letters, replay_dead_letters
+from flows.ingest import ingest_once
+from flows.objects import take_inventory
+from flows.settings import Settings
+from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
+from fusion.schema import Message, Record, TopicPartition, VideoFrame
+from fusion.stream.intake import Intake
+from fusion.stream.reading import read_to_end
+
+BYTES = b"pump-\xff\xfe"
+NAME = BYTES.decode(errors="surrogateescape")
+
+
+class RawName(str):
+    """A header name of any bytes: what senders in other languages can write."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "") -> bytes:
+        return BYTES
+
+
+@pytest.fixture
+def where(kafka_bootstrap: str, tmp_path: Path) -> Settings:
+    return Settings(broker="kafka", kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path)
+
+
+@pytest.fixture
+def plant(unique: str, where: Settings) -> Plant:
+    text = f"""
+prefix: {unique}
+address: {{enterprise: e, site: s, area: a, line: l, cell: c, asset: x}}
+streams:
+  - {{name: eye, modality: video, rate_hz: 2, width_px: 16, height_px: 16}}
+"""
+    plant = parse_plant(text, origin="p.yaml")
+    wiring.prepare_topics(where, plant)
+    return plant
+
+
+def send(plant: Plant, where: Settings, *, compression: Literal["zstd"] | None) -> list[Message]:
+    """Send five records, the third with a name that is no UTF-8, as one batch; return them."""
+    sender = StreamSender(plant, "eye", source="test", epoch="boot")
+    now_ns = SystemClock().now_ns()
+    sent: list[Message] = []
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=where.kafka_bootstrap, compression_type=compression, linger_ms=200
+    )
+    for number in range(5):
+        at_ns = now_ns - (10 - number) * NANOSECONDS
+        sent.append(sender.message(VideoFrame("eye", at_ns, np.zeros((16, 16, 3), np.uint8))))
+        headers = [(name, text.encode()) for name, text in sent[-1].headers.items()]
+        if number == 2:
+            headers.insert(3, (RawName("?"), b"v\xff"))
+        producer.send(sent[-1].topic, sent[-1].value, key=sent[-1].key.encode(), headers=headers)
+    producer.flush()
+    producer.close()
+    return sent
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_a_header_name_of_any_bytes_is_read(
+    plant: Plant, where: Settings, compression: Literal["zstd"] | None
+) -> None:
+    sent = send(plant, where, compression=compression)
+    topic = plant.topic("video")
+    with contextlib.closing(KafkaSource(KafkaSettings(where.kafka_bootstrap), [topic], "g")) as src:
+        got = list(read_to_end(src))
+        assert src.positions() == {TopicPartition(topic, 0): 5}
+    assert [record.offset for record in got] == [0, 1, 2, 3, 4]
+    assert [record.value for record in got] == [message.value for message in sent]
+    assert {record.key for record in got} == {str(plant.address)}
+    assert got[2].headers == {**sent[2].headers, NAME: "v\udcff"}
+    assert got[3].headers == sent[3].headers
+    assert all(record.t_broker_ns > 10**18 for record in got)
+
+
+def test_live_makes_a_dead_letter_of_it_and_its_replay_has_every_byte(
+    plant: Plant, where: Settings
+) -> None:
+    send(plant, where, compression="zstd")
+    topic = plant.topic("video")
+    settings = KafkaSettings(where.kafka_bootstrap)
+    with contextlib.closing(KafkaSource(settings, [topic], "g")) as source:
+        records = list(read_to_end(source))
+    intake = Intake(plant, SystemClock(), context_ticks=2, has_unread=lambda _: False)
+    letters = intake.take(records).dead_letters
+    assert [letter.headers["original-offset"] for letter in letters] == ["2"]
+    assert letters[0].headers["reason"] == "headers"
+    assert r"pump-\udcff\udcfe" in letters[0].headers["message"]
+    with contextlib.closing(KafkaPublisher(settings)) as publisher:
+        publisher.publish(letters)
+    (found,) = read_dead_letters(plant, where)
+    assert found.refused is not None
+    assert found.refused.headers == records[2].headers
+    assert replay_dead_letters(plant, where, [0]) == 1
+    with contextlib.closing(KafkaSource(settings, [topic], "again")) as source:
+        again: Record = list(read_to_end(source))[-1]
+    assert again.headers[NAME] == "v\udcff"
+    assert again.value == records[2].value
+
+
+def test_ingest_and_the_sweep_go_on(plant: Plant, where: Settings) -> None:
+    send(plant, where, compression=None)
+    lake = wiring.open_lake(where)
+    source = wiring.open_source(where, plant.sense_topics, "ingest")
+    with contextlib.closing(source):
+        report = ingest_once(source, lake, clock=SystemClock())
+    assert report.num_stored == 5
+    assert lake.read(plant.sense_topics)[2].headers[NAME] == "v\udcff"
+    take_inventory(plant, where)
