@@ -155,6 +155,7 @@ ON_THE_WAY: dict[str, Poison] = {
     "no sequence number": Poison(_header("seq", None), Reason.HEADERS),
     "a sequence number that is none": Poison(_header("seq", "seven"), Reason.HEADERS),
     "a header that is no text": Poison(_header("epoch", _NO_UTF8), Reason.HEADERS),
+    "a header whose name is no text": Poison(_header(_NO_UTF8, "1"), Reason.HEADERS),
     "a sequence number that is no text": Poison(_header("seq", _NO_UTF8), Reason.HEADERS),
     "unknown type": Poison(_header("ce_type", "fusion.smell"), Reason.WRONG_SCHEMA),
     "another type's schema": Poison(
