@@ -16,7 +16,7 @@ from fusion.alarms import AlarmEngine
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.manifest import Manifest, load_manifest
 from fusion.plant import Plant
-from fusion.ports import Inference, Publisher, Source
+from fusion.ports import Inference, Source
 from fusion.schema import TopicPartition
 from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
@@ -29,6 +29,7 @@ from fusion.stream.checkpoint import (
 )
 from fusion.stream.intake import Gate, Intake
 from fusion.stream.live import Live
+from fusion.stream.placement import Homes, require_same_topics
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.reading import read_to_end
 from fusion.stream.shard import Shard, Step
@@ -85,7 +86,8 @@ def open_live(
         # One of each for all plants: a store that is away is waited for once.
         resolver = wiring.open_resolver(settings, first, wait=wait)
         gate = Gate(resolver.resolve, stack.enter_context(open_schemas(first, settings)))
-        opener = _Opener(first, group, settings, models, gate, source, skip_backlog)
+        homes = Homes(lambda: read_checkpoints(first, settings), clock)
+        opener = _Opener(first, group, settings, models, gate, source, homes, skip_backlog)
         live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat)
         stack.callback(live.close)
         if skip_backlog:
@@ -103,21 +105,38 @@ class _Opener:
     models: Mapping[str, _Model]
     gate: Gate
     source: Source
+    homes: Homes
     skip_backlog: bool
 
     def open_shard(self, number: int, live: Live) -> Shard:
-        """Return the shard, with the source at the oldest record that it needs."""
+        """Return the shard, with the source at the oldest record that it needs.
+
+        Raises:
+            TopicMismatchError: The checkpoints tell of other topics than those that exist.
+        """
         # First of all: from here on a former owner can say nothing more, and what it has said and
         # committed stands still.
         publisher = wiring.open_publisher(self.settings, group=self.group, writer=f"live-{number}")
         try:
             newest = read_checkpoints(self.plant, self.settings)
             starts = self._starts(number)
+            topic_ids = wiring.topic_ids(self.settings, {part.topic for part in starts})
+            require_same_topics(self.plant, number, newest, topic_ids)
+            self.homes.learn(newest)
             self.source.seek(starts)
             if self.skip_backlog:
                 # Else a restart before the first word would skip what came in between, too.
                 publisher.publish([], commit=starts)
-            return self._resume(number, publisher, newest, live)
+            shard = Shard(
+                number,
+                self.plant,
+                publisher,
+                open_chain=lambda address: self._chain(address, number, newest, live),
+                checkpoint=shard_checkpoint_of(number, newest),
+                starts=starts,
+                topic_ids=topic_ids,
+            )
+            return self._resumed(shard, newest, live)
         except BaseException:
             publisher.close()
             raise
@@ -132,20 +151,23 @@ class _Opener:
             return {part: ends[part] for part in parts}
         return {part: committed.get(part, 0) for part in parts}
 
-    def _resume(
-        self, number: int, publisher: Publisher, newest: Mapping[str, bytes], live: Live
-    ) -> Shard:
-        def open_chain(address: str) -> Chain | None:
-            model = self.models.get(address)
-            return None if model is None else _open_chain(model, self.gate, live, number, newest)
-
-        checkpoint = shard_checkpoint_of(number, newest)
-        shard = Shard(number, self.plant, publisher, open_chain=open_chain, checkpoint=checkpoint)
+    def _resumed(self, shard: Shard, newest: Mapping[str, bytes], live: Live) -> Shard:
+        """Return ``shard`` with the plants that were in it before."""
         for address, model in self.models.items():
             before = checkpoint_of(model.plant, newest)
-            if before is not None and before.partition == number:
-                shard.add(address, _open_chain(model, self.gate, live, number, newest))
+            if before is not None and before.partition == shard.number:
+                chain = _open_chain(model, self.gate, live, shard.number, newest)
+                shard.add(address, chain)
         return shard
+
+    def _chain(
+        self, address: str, number: int, newest: Mapping[str, bytes], live: Live
+    ) -> Chain | None:
+        model = self.models.get(address)
+        if model is None:
+            return None
+        self.homes.require(address, number)
+        return _open_chain(model, self.gate, live, number, newest)
 
 
 @dataclass(frozen=True, slots=True)

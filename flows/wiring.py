@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
@@ -225,6 +225,14 @@ def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:
     if settings.broker == "kafka":
         return kafka_io.describe_topics(_kafka(settings), topics)
     return embedded_broker.describe_topics(_embedded(settings), topics)
+
+
+def topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str]:
+    """Return the broker's own name of each of ``topics``: a topic that is made anew has another.
+
+    None on the embedded broker: nothing deletes a single topic of its file.
+    """
+    return kafka_io.topic_ids(_kafka(settings), topics) if settings.broker == "kafka" else {}
 
 
 def _claiming(settings: Settings, threshold_bytes: int) -> Publisher:

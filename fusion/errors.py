@@ -76,6 +76,7 @@ class DeadLetterReason(StrEnum):
     UNKNOWN_SCHEMA = "unknown-schema"
     UNKNOWN_STREAM = "unknown-stream"
     STREAM_MISMATCH = "stream-mismatch"
+    WRONG_PARTITION = "wrong-partition"
     FUTURE_TIME = "future-time"
     CLAIM_MISSING = "claim-missing"
     CLAIM_MISMATCH = "claim-mismatch"

@@ -35,8 +35,8 @@ class Source(Protocol):
         """Return the partitions that this source reads now, each with a stamp.
 
         A stamp changes when a partition was taken away and given back, however short the time in
-        between: what was known of it must then be read anew. Changes only inside ``poll`` and
-        ``keep_alive``.
+        between: what was known of it must then be read anew. So it does when its topic was deleted
+        and made anew. Changes only inside ``poll`` and ``keep_alive``.
         """
         ...
 

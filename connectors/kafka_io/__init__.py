@@ -8,7 +8,7 @@ from connectors.kafka_io.access import require_access
 from connectors.kafka_io.publisher import KafkaPublisher
 from connectors.kafka_io.settings import KafkaSettings
 from connectors.kafka_io.source import KafkaSource, Membership
-from connectors.kafka_io.topics import apply_topics, describe_topics, present_topics
+from connectors.kafka_io.topics import apply_topics, describe_topics, present_topics, topic_ids
 
 __all__ = [
     "KafkaPublisher",
@@ -19,4 +19,5 @@ __all__ = [
     "describe_topics",
     "present_topics",
     "require_access",
+    "topic_ids",
 ]

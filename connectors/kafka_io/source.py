@@ -7,7 +7,7 @@ it has an instance id (static membership, KIP-345).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from fusion.schema import Record, TopicPartition
 MAX_POLL_RECORDS = 500
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 6
+METADATA_MAX_AGE_S = 10.0
+"""How soon a topic that was made anew, or that got more partitions, is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class KafkaSource:
                 max_poll_records=MAX_POLL_RECORDS,
                 fetch_max_bytes=MAX_FETCH_BYTES,
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+                metadata_max_age_ms=round(METADATA_MAX_AGE_S * 1000),
                 **_membership_options(membership),
             )
             read_any_header_name(self._consumer)
@@ -74,6 +77,7 @@ class KafkaSource:
         with unavailable(self._settings):
             self._let_parked_records_go_on()
             fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
+            self._assignment.compare(self._consumer._client.cluster.topic_id)  # noqa: SLF001
         return [_to_record(each) for batch in fetched.values() for each in batch]
 
     def assigned(self) -> dict[TopicPartition, int]:
@@ -160,6 +164,7 @@ class _Assignment(kafka.ConsumerRebalanceListener):
     def __init__(self) -> None:
         self.stamps: dict[TopicPartition, int] = {}
         self._count = 0
+        self._topic_ids: dict[str, Any] = {}
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._count += 1
@@ -168,6 +173,18 @@ class _Assignment(kafka.ConsumerRebalanceListener):
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         gone = {TopicPartition(p.topic, p.partition) for p in revoked}
         self.stamps = {part: stamp for part, stamp in self.stamps.items() if part not in gone}
+
+    def compare(self, topic_id: Callable[[str], Any]) -> None:
+        """Stamp the partitions of a topic that was made anew as if they had gone and come back.
+
+        ``topic_id`` is what the cluster calls a topic; None while it does not say.
+        """
+        for topic in {part.topic for part in self.stamps}:
+            now = topic_id(topic)
+            if now is None or now == self._topic_ids.setdefault(topic, now):
+                continue
+            self._topic_ids[topic] = now
+            self.on_partitions_assigned([part for part in self.stamps if part.topic == topic])
 
     def on_partitions_lost(self, lost: Iterable[Any]) -> None:
         self.on_partitions_revoked(lost)

@@ -38,6 +38,17 @@ def present_topics(settings: KafkaSettings) -> set[str]:
         return set(admin.list_topics())
 
 
+def topic_ids(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, str]:
+    """Return the id that the cluster gave to each of ``topics`` (KIP-516).
+
+    A topic that was deleted and made anew has another one. Absent for topics that do not exist, and
+    on brokers older than 2.8, which give none.
+    """
+    with _administration(settings) as admin:
+        found = admin.describe_topics(list(topics))
+    return {each["name"]: str(each["topic_id"]) for each in found if each.get("topic_id")}
+
+
 def apply_topics(
     settings: KafkaSettings, specs: Mapping[str, TopicSpec], *, update_configs: bool
 ) -> TopicPlan:

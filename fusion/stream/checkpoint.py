@@ -19,6 +19,7 @@ from fusion.plant import Plant
 from fusion.schema import Message, Record, TopicPartition
 
 _HEADERS = {"content-type": "application/json"}
+_SHARD_KEY, _SCORER_KEY = "partition:", "scorer:"
 _Kept = TypeVar("_Kept", bound=BaseModel)
 
 
@@ -66,17 +67,26 @@ class ShardCheckpoint(BaseModel):
     """Every record below was answered, by partition."""
     refused: dict[str, int] = Field(default_factory=dict[str, int])
     """Dead letters of records that belong to no plant, by partition."""
+    num_partitions: int | None = None
+    """Of each topic; None in what older versions wrote."""
+    topic_ids: dict[str, str] = Field(default_factory=dict[str, str])
+    """The broker's own names of the topics that were read, where it has some."""
 
     @classmethod
     def of(
         cls,
         read_up_to: Mapping[TopicPartition, int],
         strangers: Mapping[TopicPartition, Counts],
+        *,
+        num_partitions: int | None = None,
+        topic_ids: Mapping[str, str] | None = None,
     ) -> Self:
         """Return the checkpoint that :meth:`read_up_to` and :meth:`strangers` give back."""
         return cls(
             read={to_key(part): offset for part, offset in read_up_to.items()},
             refused={to_key(part): counts.dead_lettered for part, counts in strangers.items()},
+            num_partitions=num_partitions,
+            topic_ids=dict(topic_ids or {}),
         )
 
     def read_up_to(self) -> dict[TopicPartition, int]:
@@ -105,12 +115,12 @@ def shard_key(number: int) -> str:
         >>> shard_key(3)
         'partition:3'
     """
-    return f"partition:{number}"
+    return f"{_SHARD_KEY}{number}"
 
 
 def scorer_key(plant: Plant) -> str:
     """Return the key of the checkpoint of a plant's score."""
-    return f"scorer:{plant.address}"
+    return f"{_SCORER_KEY}{plant.address}"
 
 
 def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
@@ -134,6 +144,26 @@ def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | Non
 def shard_checkpoint_of(number: int, newest: Mapping[str, bytes]) -> ShardCheckpoint | None:
     """Return the last checkpoint of a partition number, None without one of this release."""
     return _readable(ShardCheckpoint, newest.get(shard_key(number)))
+
+
+def shard_checkpoints_of(newest: Mapping[str, bytes]) -> dict[int, ShardCheckpoint]:
+    """Return the last checkpoint of every partition number that has one of this release."""
+    numbers = (key.removeprefix(_SHARD_KEY) for key in newest if key.startswith(_SHARD_KEY))
+    found = {int(number): shard_checkpoint_of(int(number), newest) for number in numbers}
+    return {number: saved for number, saved in found.items() if saved is not None}
+
+
+def homes_of(newest: Mapping[str, bytes]) -> dict[str, int]:
+    """Return the partition number of every plant that has a checkpoint.
+
+    Also of a plant whose description has changed since: its records come where they came.
+    """
+    found = {
+        key: _readable(Checkpoint, value)
+        for key, value in newest.items()
+        if not key.startswith((_SHARD_KEY, _SCORER_KEY))
+    }
+    return {address: saved.partition for address, saved in found.items() if saved is not None}
 
 
 def scorer_of(

@@ -19,6 +19,7 @@ from fusion.ports import Publisher
 from fusion.schema import AlarmCommand, AlarmEvent, Message, Record, Score, TopicPartition
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import ShardCheckpoint
+from fusion.stream.placement import require_onward
 
 
 @dataclass(slots=True)
@@ -34,7 +35,9 @@ class Shard:
     """Everything of one partition number.
 
     ``open_chain`` returns the chain of a plant by its address, None for an address that nobody
-    knows. ``plant`` is any plant of the prefix: it names the topics.
+    knows, or raises ``RecordError`` when the plant's records must come in another partition.
+    ``plant`` is any plant of the prefix: it names the topics. ``starts`` is where the source reads
+    on; ``topic_ids`` are the broker's own names of the topics, kept in the checkpoint.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Shard:
         *,
         open_chain: Callable[[str], Chain | None],
         checkpoint: ShardCheckpoint | None = None,
+        starts: Mapping[TopicPartition, int] | None = None,
+        topic_ids: Mapping[str, str] | None = None,
     ) -> None:
         self.number = number
         self.chains: dict[str, Chain] = {}
@@ -54,6 +59,8 @@ class Shard:
         checkpoint = checkpoint or ShardCheckpoint()
         self._read_up_to = checkpoint.read_up_to()
         self._strangers = checkpoint.strangers()
+        self._next_offsets = dict(starts or {})
+        self._topic_ids = dict(topic_ids or {})
         self._own_messages: list[Message] = []
         self._num_records = 0
         self._new_positions: dict[TopicPartition, int] = {}
@@ -68,14 +75,17 @@ class Shard:
         self.chains[address] = chain
 
     def take(self, records: Sequence[Record]) -> None:
-        """Give every record to the plant that its key names."""
+        """Give every record to the plant that its key names.
+
+        Raises:
+            TopicMismatchError: A topic was made anew while it was read. Nothing is published.
+        """
         of_plant: dict[str, list[Record]] = {address: [] for address in self.chains}
         for record in records:
+            self._move_on(record)
             if record.topic == self.plant.topic("alarm-commands"):
                 self._command(record)
-            elif self._chain(record.key) is None:
-                self._refuse_stranger(record)
-            else:
+            elif self._chain_for(record, record.key) is not None:
                 of_plant.setdefault(record.key, []).append(record)
         for address, own in of_plant.items():
             self.chains[address].take(own)
@@ -118,7 +128,12 @@ class Shard:
             step.scores += chain.scores
             step.events += chain.events
             chain.scores, chain.events, chain.is_changed = [], [], False
-        saved = ShardCheckpoint.of(self._read_up_to, self._strangers)
+        saved = ShardCheckpoint.of(
+            self._read_up_to,
+            self._strangers,
+            num_partitions=self.plant.topics.partitions,
+            topic_ids=self._topic_ids,
+        )
         messages.append(saved.message(self.plant, self.number))
         self._publisher.publish(messages, commit=self.positions())
         self._own_messages, self._num_records, self._new_positions = [], 0, {}
@@ -148,13 +163,24 @@ class Shard:
         """Free the publisher. What was not said is said again by the next owner."""
         self._publisher.close()
 
-    def _chain(self, address: str) -> Chain | None:
-        if address not in self.chains:
-            chain = self._open_chain(address)
-            if chain is None:
-                return None
-            self.chains[address] = chain
-        return self.chains[address]
+    def _move_on(self, record: Record) -> None:
+        part = record.topic_partition
+        expected_offset = self._next_offsets.get(part, 0)
+        require_onward(self.plant, part, record.offset, expected_offset=expected_offset)
+        self._next_offsets[part] = record.offset + 1
+
+    def _chain_for(self, record: Record, address: str) -> Chain | None:
+        """Return the chain of the plant that ``record`` is for; None when it was refused."""
+        try:
+            chain = self.chains.get(address) or self._open_chain(address)
+        except RecordError as misplaced:
+            self._refuse_stranger(record, misplaced)
+            return None
+        if chain is None:
+            self._refuse_stranger(record, _unknown(record))
+            return None
+        self.chains[address] = chain
+        return chain
 
     def _command(self, record: Record) -> None:
         if record.offset < self._read_up_to.get(record.topic_partition, 0):
@@ -171,28 +197,27 @@ class Shard:
                 ),
             )
             return
-        chain = self._chain(command.plant)
-        if chain is None:
-            self._refuse_stranger(record)
-        else:
+        chain = self._chain_for(record, command.plant)
+        if chain is not None:
             chain.command(command)
 
-    def _refuse_stranger(self, record: Record) -> None:
+    def _refuse_stranger(self, record: Record, why: RecordError) -> None:
         part = record.topic_partition
         if record.offset < self._read_up_to.get(part, 0):
             return  # (refused before a restart)
         self._strangers[part] = self._strangers.get(part, Counts()).plus(Outcome.DEAD_LETTERED)
-        self._refuse(
-            record,
-            RecordError(
-                DeadLetterReason.UNKNOWN_STREAM,
-                f"the key must be the address of a plant that is watched here, got {record.key!r}; "
-                "mend the sender, or start `fusion live` with that plant's file too",
-            ),
-        )
+        self._refuse(record, why)
 
     def _refuse(self, record: Record, error: RecordError) -> None:
         self._own_messages.append(dead_letter(record, error, self.plant))
+
+
+def _unknown(record: Record) -> RecordError:
+    return RecordError(
+        DeadLetterReason.UNKNOWN_STREAM,
+        f"the key must be the address of a plant that is watched here, got {record.key!r}; "
+        "mend the sender, or start `fusion live` with that plant's file too",
+    )
 
 
 def by_number(records: Sequence[Record]) -> Mapping[int, list[Record]]:

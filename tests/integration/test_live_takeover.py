@@ -15,9 +15,11 @@ from flows.cli.plant import load_plant
 from flows.live import _Opener, read_checkpoints
 from flows.settings import Settings
 from fusion.plant import Plant
+from fusion.ports import Source
 from fusion.schema import Message, TopicPartition
 from fusion.stream.checkpoint import ShardCheckpoint, shard_key
 from fusion.stream.intake import RELEASED
+from fusion.stream.placement import Homes
 from tests.e2e.conftest import RIG
 
 NUM_PARTITIONS = 3
@@ -30,6 +32,15 @@ def make_plant(folder: Path, prefix: str) -> Plant:
     path = folder / "plant.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return load_plant(path)
+
+
+def make_opener(
+    plant: Plant, settings: Settings, source: Source, *, skip_backlog: bool = False
+) -> _Opener:
+    """Return what opens the shards of a process that watches no plant."""
+    homes = Homes(dict, wiring.open_clock())
+    group = f"live-{plant.prefix}"
+    return _Opener(plant, group, settings, {}, RELEASED, source, homes, skip_backlog)
 
 
 def open_transaction(publisher: KafkaPublisher, topic: str, number: int) -> None:
@@ -70,7 +81,7 @@ def test_no_number_waits_for_the_dead_transaction_of_another(
         source = wiring.open_member(settings, plant.sense_topics, group)
         stack.callback(source.close)
 
-        opener = _Opener(plant, group, settings, {}, RELEASED, source, skip_backlog=False)
+        opener = make_opener(plant, settings, source)
         for _ in range(NUM_POLLS):
             source.poll(timeout_s=0.05)
             if source.assigned():
@@ -118,9 +129,7 @@ def test_a_restart_before_the_first_word_skips_no_more_than_the_first_start_did(
         with contextlib.ExitStack() as stack:
             source = wiring.open_member(settings, plant.sense_topics, f"live-{unique}")
             stack.callback(source.close)
-            opener = _Opener(
-                plant, f"live-{unique}", settings, {}, RELEASED, source, skip_backlog=True
-            )
+            opener = make_opener(plant, settings, source, skip_backlog=True)
             for _ in range(NUM_POLLS):
                 source.poll(timeout_s=0.05)
                 if source.assigned():

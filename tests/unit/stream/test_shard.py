@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from fusion.alarms import AlarmEngine
 from fusion.alignment import Counts
+from fusion.errors import DeadLetterReason, RecordError, TopicMismatchError
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
 from fusion.schema import Message, Record, TelemetryBatch, TopicPartition
 from fusion.stream.chain import Chain
@@ -223,3 +225,35 @@ def test_a_checkpoint_of_another_release_is_no_checkpoint() -> None:
     other = b'{"what_is_this": 1}'
     assert checkpoint_of(ONE, {str(ONE.address): other}) is None
     assert shard_checkpoint_of(3, {"partition:3": other}) is None
+
+
+def test_an_offset_below_what_was_read_ends_the_shard_before_it_says_anything() -> None:
+    kept, feed = Kept(), Feed()
+    shard = open_shard(kept)
+    for second in range(4):
+        feed.say("x", second)
+    shard.take(feed.records)
+    shard.work()
+    shard.say()
+    num_said = len(kept.messages)
+    with pytest.raises(TopicMismatchError, match="must go on at offset 4 or later, got 1"):
+        shard.take(feed.records[1:2])
+    assert len(kept.messages) == num_said
+
+
+def test_a_record_that_its_plant_must_not_have_here_is_refused_once() -> None:
+    kept, feed = Kept(), Feed()
+    feed.say("x", 0)
+
+    def refuse(_address: str) -> Chain | None:
+        raise RecordError(DeadLetterReason.WRONG_PARTITION, "it lives in partition 1")
+
+    def read() -> Shard:
+        checkpoint = shard_checkpoint_of(PART.partition, kept.newest_checkpoints())
+        shard = Shard(PART.partition, ONE, kept, open_chain=refuse, checkpoint=checkpoint)
+        shard.take(feed.records)
+        shard.say()
+        return shard
+
+    assert read().counts() == read().counts() == {PART: Counts(dead_lettered=1)}
+    assert [m.headers["reason"] for m in kept.of("dead-letters")] == ["wrong-partition"]
