@@ -11,14 +11,14 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 
 class ClockStep(NamedTuple):
-    """From ``after_s`` of this process on, its machine's clock is ``offset_s`` ahead."""
+    """From ``after_s`` of its work on, the clock of a process's machine is ``offset_s`` ahead."""
 
     after_s: float
     offset_s: float
 
 
 def step_clock(steps: Sequence[ClockStep]) -> None:
-    """Let every part of this process, its libraries too, read a clock that is set at ``steps``.
+    """From now on let this process, its libraries too, read a clock that is set at ``steps``.
 
     As on a machine whose time service wakes up: time since the start of the machine
     (``time.monotonic``) goes on as ever.

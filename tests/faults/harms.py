@@ -86,10 +86,12 @@ def clock_set(run: Run) -> None:
     steps: list[ClockStep] = []
     after_s = 0.0
     for _ in range(run.rng.randint(2, 6)):
-        after_s += run.rng.uniform(0.1, 1.5)
+        after_s += run.rng.uniform(0.05, 1.0)
         steps.append(ClockStep(after_s, run.rng.choice([-1, 1]) * run.rng.choice(CLOCK_STEPS_S)))
     run.report.notes.append(", ".join(f"{step.offset_s:+.0f} s" for step in steps))
-    run.to_the_end(clock_steps=steps)
+    # What a poll brings is said at once, so that a word which a clock holds back can be seen.
+    run.to_the_end(clock_steps=steps, say_every_s=0.0)
+    run.require_small_steps()
 
 
 def rebalance_storm(run: Run) -> None:

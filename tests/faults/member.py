@@ -26,6 +26,7 @@ from flows.cli.plant import load_plant
 from flows.live import Watched, open_live, run_live
 from flows.settings import Settings
 from fusion.errors import BrokerUnavailableError, FencedError
+from fusion.schema import Record
 from fusion.stream import live as stream_live
 from fusion.stream.shard import Shard
 from tests.faults.clocks import ClockStep, step_clock
@@ -56,7 +57,7 @@ class Orders:
     """Of one poll; few make many moments to die in."""
     say_every_s: float = 0.2
     clock_steps: Sequence[ClockStep] = ()
-    """When, after its start, the clock of its machine is set, and to what."""
+    """When, after its first record, the clock of its machine is set, and to what."""
     log: Path | None = None
     steps: Path | None = None
     """Gets a line, the time, for every committed transaction."""
@@ -69,7 +70,7 @@ def run(orders: Orders) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
     if orders.clock_steps:
-        step_clock(orders.clock_steps)
+        _step_clock_at_work(orders.clock_steps)
     kafka_source.MAX_POLL_RECORDS = orders.max_poll_records
     stream_live.SAY_EVERY_S = orders.say_every_s
     if orders.kill_after is not None:
@@ -138,6 +139,20 @@ def _watch_patiently(
             time.sleep(0.5)
         else:
             return
+
+
+def _step_clock_at_work(steps: Sequence[ClockStep]) -> None:
+    """Arrange that the clock is set while there is something to do, not while libraries load."""
+    poll = KafkaSource.poll
+
+    def first_poll(self: KafkaSource, *, timeout_s: float) -> list[Record]:
+        records = poll(self, timeout_s=timeout_s)
+        if records:
+            KafkaSource.poll = poll
+            step_clock(steps)
+        return records
+
+    KafkaSource.poll = first_poll
 
 
 def _kill_after(place: str, at_call: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
+from kafka.partitioner.default import murmur2
 from PIL import Image
 
 from fusion.errors import DeadLetterReason as Reason
@@ -36,6 +37,7 @@ from fusion.stream.claims import Claim
 from tests.faults.giants import giant_picture, giant_sound
 
 POISON_HEADER = "poison"
+NUM_PARTITIONS = 3
 SOON_NS = 1_800_000_000_000_000_000
 FAR_AHEAD_NS = 4_000_000_000_000_000_000
 
@@ -80,6 +82,11 @@ def _subject(change: Callable[[str], str]) -> Spoil:
 
 def _key(key: str) -> Spoil:
     return lambda message, _payload, _rng: dataclasses.replace(message, key=key)
+
+
+def _elsewhere(message: Message, _payload: Payload, _rng: random.Random) -> Message:
+    own = (murmur2(message.key.encode()) & 0x7FFFFFFF) % NUM_PARTITIONS
+    return dataclasses.replace(message, partition=(own + 1) % NUM_PARTITIONS)
 
 
 def _payload(**changes: Callable[[Any], Any]) -> Spoil:
@@ -173,6 +180,7 @@ ON_THE_WAY: dict[str, Poison] = {
     "a stranger's key": Poison(_key("who/is/this"), Reason.UNKNOWN_STREAM),
     "no key": Poison(_key(""), Reason.UNKNOWN_STREAM),
     "a key that is no text": Poison(_key(_NO_UTF8), Reason.UNKNOWN_STREAM),
+    "in a partition that is not its key's": Poison(_elsewhere, Reason.WRONG_PARTITION),
     # Whole records that do not fit the plant.
     "another modality": Poison(_subject(_of_camera), Reason.STREAM_MISMATCH, "audio"),
     "an unknown tag": Poison(

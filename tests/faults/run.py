@@ -20,7 +20,7 @@ from tests.conftest import S3Server
 from tests.faults import member
 from tests.faults.brokers import Broker
 from tests.faults.member import AWAY, DONE, FENCED, Orders
-from tests.faults.workload import NUM_PARTITIONS
+from tests.faults.poisons import NUM_PARTITIONS
 
 CONTEXT = multiprocessing.get_context("forkserver")
 MEMBER_TIMEOUT_S = 240.0
@@ -192,6 +192,12 @@ class Run:
         """Return how many transactions the live processes of this run have committed."""
         return len(self._step_times_s())
 
+    def require_small_steps(self) -> None:
+        """Note a fault where a transaction says more than one poll brought: it was held back."""
+        most, allowed = max(self._step_sizes(), default=0), self._orders["max_poll_records"]
+        if most > allowed:
+            self.report.faults.append(f"one transaction says {most} records, a poll has {allowed}")
+
     def note_harm(self) -> None:
         """Recovery is counted from now."""
         self._harmed_s.append(time.monotonic())
@@ -207,10 +213,15 @@ class Run:
         ]
 
     def _step_times_s(self) -> list[float]:
+        return sorted(float(line.split()[0]) for line in self._step_lines())
+
+    def _step_sizes(self) -> list[int]:
+        return [int(line.split()[1]) for line in self._step_lines()]
+
+    def _step_lines(self) -> list[str]:
         if not self._steps.exists():
             return []
-        lines = self._steps.read_text(encoding="utf-8").split("\n")[:-1]
-        return sorted(float(line.partition(" ")[0]) for line in lines)
+        return self._steps.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def poison_table(sent: Counter[str], refused: Counter[str]) -> dict[str, list[int]]:

@@ -27,6 +27,7 @@ from tests.faults.poisons import (
     CLAIMS,
     COMMANDS,
     EVERY_RECORD,
+    NUM_PARTITIONS,
     ON_THE_WAY,
     POISON_HEADER,
     modality_of,
@@ -36,7 +37,6 @@ RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
 ASSETS = ("pump-a", "pump-b", "pump-c", "pump-d")
 REFUSED_ASSET = "pump-d"
 """Nothing that it says can be used. It shares a partition with another one."""
-NUM_PARTITIONS = 3
 DURATION_S, REFUSED_DURATION_S = 40.0, 8.0
 REPEAT_SHARE, LATE_SHARE = 0.05, 0.02
 NUM_SPARED = 12
