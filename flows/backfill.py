@@ -140,7 +140,7 @@ def backfill(
         LakeUnavailableError, ObjectStoreUnavailableError, BrokerUnavailableError: What is finished
             stays; run it again.
     """
-    began_ns = wiring.open_clock().now_ns()
+    began_ns = wiring.open_clock().monotonic_ns()
     manifest = load_manifest(wanted.model_dir)
     manifest.require_fits(plant)
     run = _Run(wanted, plant, settings, manifest.window_ticks)
@@ -170,7 +170,7 @@ def backfill(
         num_ticks=done["ticks"],
         num_windows=done["windows"],
         transitions=transitions,
-        duration_s=(wiring.open_clock().now_ns() - began_ns) / NANOSECONDS,
+        duration_s=(wiring.open_clock().monotonic_ns() - began_ns) / NANOSECONDS,
     )
 
 

@@ -29,7 +29,7 @@ class Health:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._beat_ns = clock.now_ns()
+        self._beat_ns = clock.monotonic_ns()
         self._progress = ProgressWatch()
         self._away: str | None = "not started"
 
@@ -37,15 +37,19 @@ class Health:
         """Note that the loop goes round, and where reading stands."""
         seen = ProgressWatch()
         seen.lags = dict(progress.lags)
-        self._progress, self._away, self._beat_ns = seen, None, self._clock.now_ns()
+        self._progress, self._away, self._beat_ns = seen, None, self._clock.monotonic_ns()
 
     def away(self, reason: str) -> None:
         """Note that the broker is away, and that the process tries again."""
-        self._away, self._progress, self._beat_ns = reason, ProgressWatch(), self._clock.now_ns()
+        self._away, self._progress, self._beat_ns = (
+            reason,
+            ProgressWatch(),
+            self._clock.monotonic_ns(),
+        )
 
     def live(self) -> tuple[bool, dict[str, Any]]:
         """Return whether a restart would not help, and what was seen."""
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         silence_s = (now_ns - self._beat_ns) / NANOSECONDS
         stuck = {
             f"{part.topic}/{part.partition}": {

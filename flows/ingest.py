@@ -60,7 +60,7 @@ def ingest_once(
         raise InputError(
             f"max_records and max_seconds must be above 0, got {max_records} and {max_seconds:g}"
         )
-    deadline_ns = clock.now_ns() + round(max_seconds * NANOSECONDS)
+    deadline_ns = clock.monotonic_ns() + round(max_seconds * NANOSECONDS)
     ends = source.end_offsets()
     source.seek({part: at for part, at in lake.next_offsets().items() if part in ends})
     starts = source.positions()
@@ -70,7 +70,7 @@ def ingest_once(
         while (
             any(_left(ends, source.positions()).values())
             and num_read.total() < max_records
-            and clock.now_ns() < deadline_ns
+            and clock.monotonic_ns() < deadline_ns
         ):
             records = source.poll(timeout_s=POLL_S)
             num_read.update(record.topic for record in records)

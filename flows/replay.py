@@ -86,14 +86,14 @@ def replay(
 
 
 class _Pace:
-    """When each payload is due by the wall clock."""
+    """When each payload is due."""
 
     def __init__(self, clock: Clock, speed: float, max_pause_s: float) -> None:
         self._clock = clock
         self._speed = speed
         self._max_pause_ns = round(max_pause_s * NANOSECONDS)
         self._last_event_ns: int | None = None
-        self._due_ns = clock.now_ns()
+        self._due_ns = clock.monotonic_ns()
 
     def wait_s(self, t_event_ns: int) -> float:
         """Return the seconds until the payload of ``t_event_ns`` is due; negative when late."""
@@ -101,7 +101,7 @@ class _Pace:
             pause_ns = round((t_event_ns - self._last_event_ns) / self._speed)
             self._due_ns += min(pause_ns, self._max_pause_ns)
         self._last_event_ns = t_event_ns
-        return (self._due_ns - self._clock.now_ns()) / NANOSECONDS
+        return (self._due_ns - self._clock.monotonic_ns()) / NANOSECONDS
 
 
 class _Outbox:

@@ -61,7 +61,7 @@ class SchemaTopic:
         Raises:
             BrokerUnavailableError: The broker did not answer; ask again.
         """
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         since_ns = now_ns - round(ASK_AGAIN_S * NANOSECONDS)
         self._asked_ns = {name: t_ns for name, t_ns in self._asked_ns.items() if t_ns > since_ns}
         if fingerprint in self._asked_ns or len(self._asked_ns) >= MAX_ASKED:

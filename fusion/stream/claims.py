@@ -205,7 +205,7 @@ class ClaimResolver:
 
     def _content(self, claim: Claim) -> bytes:
         content = self._fetch(claim)
-        began_ns = self._clock.now_ns()
+        began_ns = self._clock.monotonic_ns()
         if content is None and not self._missing_rest.is_on(began_ns):
             for pause_s in self._missing_pauses_s:
                 self._wait(pause_s)
@@ -213,7 +213,7 @@ class ClaimResolver:
                 if content is not None:
                     break
             else:
-                self._missing_rest.begin(began_ns, self._clock.now_ns())
+                self._missing_rest.begin(began_ns, self._clock.monotonic_ns())
         if content is None:
             raise RecordError(
                 DeadLetterReason.CLAIM_MISSING,
@@ -227,7 +227,7 @@ class ClaimResolver:
         """Return the object; None when it is missing. Waits for a store that is away."""
         tries = 0
         while True:
-            began_ns = self._clock.now_ns()
+            began_ns = self._clock.monotonic_ns()
             if self._is_given_up(began_ns) and self._store_rest.is_on(began_ns):
                 raise _unavailable(claim, "a try a moment ago failed")
             try:
@@ -238,12 +238,12 @@ class ClaimResolver:
             except ObjectStoreUnavailableError as away:
                 if self._patience_s is None:
                     raise
-                failed_ns = self._clock.now_ns()
+                failed_ns = self._clock.monotonic_ns()
                 if self._is_given_up(failed_ns):
                     self._store_rest.begin(began_ns, failed_ns)
                     raise _unavailable(claim, str(away)) from away
-                # A clock that was set back must not lengthen the patience.
-                self._away_since_ns = min(self._away_since_ns or began_ns, began_ns)
+                if self._away_since_ns is None:
+                    self._away_since_ns = began_ns
                 self._wait(AWAY_PAUSES_S[min(tries, len(AWAY_PAUSES_S) - 1)])
                 tries += 1
             else:
@@ -270,8 +270,8 @@ class _Rest:
         self._length_ns = round((now_ns - waited_from_ns) * (1 / MAX_WAITING_SHARE - 1))
 
     def is_on(self, now_ns: int) -> bool:
-        """Whether the rest lasts; a clock that was set back ends it."""
-        return 0 <= now_ns - self._since_ns < self._length_ns
+        """Whether the rest lasts."""
+        return now_ns - self._since_ns < self._length_ns
 
 
 def last_put_ns(key: str, *, prefix: str) -> int | None:

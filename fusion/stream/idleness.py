@@ -1,4 +1,4 @@
-"""Which streams are idle: silent by the wall clock, read to the end, and behind the others.
+"""Which streams are idle: silent by this process's clock, read to the end, and behind the others.
 
 A silent stream holds every tick open, because its next record may belong into one. All three
 conditions are needed to let go of it: silence alone also happens when this process is the slow one
@@ -14,7 +14,7 @@ from fusion.plant import NANOSECONDS, Plant
 
 
 class IdleWatch:
-    """Remembers when each stream last spoke, by the wall clock."""
+    """Remembers when each stream last spoke, by a clock that never jumps."""
 
     def __init__(self, plant: Plant, *, now_ns: int) -> None:
         self._max_age_ns = {s.name: round(s.max_age_s * NANOSECONDS) for s in plant.streams}

@@ -77,7 +77,7 @@ class Intake:
         self._has_unread = has_unread
         self._gate = gate
         self._aligner = Aligner(plant, context_ticks=context_ticks)
-        self._idle_watch = IdleWatch(plant, now_ns=clock.now_ns())
+        self._idle_watch = IdleWatch(plant, now_ns=clock.monotonic_ns())
         self._topic_of = {s.name: plant.topic(s.modality) for s in plant.streams}
         self._max_ahead_ns = max(MAX_AHEAD_TICKS * plant.tick_ns, 10 * NANOSECONDS)
 
@@ -175,7 +175,7 @@ class Intake:
         self._aligner.restore(snapshot)
 
     def _watch_silence(self, heard: set[str]) -> None:
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         self._idle_watch.heard(heard, now_ns=now_ns)
         suspects = self._idle_watch.suspects(self._aligner.newest_ns(), now_ns=now_ns)
         self._aligner.tell_idle(

@@ -54,8 +54,8 @@ class Live:
 
     def join(self, *, patience_s: float) -> None:
         """Wait, at most ``patience_s``, until this process reads its partitions."""
-        deadline_ns = self.clock.now_ns() + round(patience_s * NANOSECONDS)
-        while not self.shards and self.clock.now_ns() < deadline_ns:
+        deadline_ns = self.clock.monotonic_ns() + round(patience_s * NANOSECONDS)
+        while not self.shards and self.clock.monotonic_ns() < deadline_ns:
             self.source.poll(timeout_s=POLL_TIMEOUT_S)  # (opening a shard seeks back)
             self._follow_assignment()
 
@@ -143,7 +143,7 @@ class Live:
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
             self._follow_assignment()
             self._look_around()
-        now_ns = self.clock.now_ns()
+        now_ns = self.clock.monotonic_ns()
         if now_ns - self._said_ns.get(number, 0) >= SAY_EVERY_S * NANOSECONDS:
             yield from self._say(number)
 
@@ -156,9 +156,9 @@ class Live:
         except FencedError:
             # The partition has moved, and this process will hear of it in one of the next polls.
             self._drop(number)
-            self._fenced_since_ns.setdefault(number, self.clock.now_ns())
+            self._fenced_since_ns.setdefault(number, self.clock.monotonic_ns())
             return
-        self._said_ns[number] = self.clock.now_ns()
+        self._said_ns[number] = self.clock.monotonic_ns()
         yield step
 
     def _follow_assignment(self) -> None:
@@ -179,7 +179,7 @@ class Live:
                 self._ends, self._held = {}, frozenset()
                 self.source.hold(())
         for number, since_ns in self._fenced_since_ns.items():
-            if self.clock.now_ns() - since_ns > FENCED_PATIENCE_S * NANOSECONDS:
+            if self.clock.monotonic_ns() - since_ns > FENCED_PATIENCE_S * NANOSECONDS:
                 raise FencedError(
                     f"partition {number} is written by another process, and the group still gives "
                     "it to this one; stop one of the two, or give each its own FUSION_REPLICA"
@@ -192,7 +192,7 @@ class Live:
 
     def _look_around(self) -> None:
         """About once a second: where reading stands."""
-        now_ns = self.clock.now_ns()
+        now_ns = self.clock.monotonic_ns()
         if now_ns - self._looked_ns < LOOK_EVERY_S * NANOSECONDS:
             return
         self._looked_ns = now_ns

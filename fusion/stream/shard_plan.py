@@ -132,6 +132,10 @@ class BrokerClock:
         """Return the newest stamp."""
         return self._now_ns
 
+    def monotonic_ns(self) -> int:
+        """Return the newest stamp: it never goes back."""
+        return self._now_ns
+
     def sleep(self, duration_s: float) -> None:
         """Nothing waits for stored records."""
         raise AssertionError(f"stored records are not waited for, asked to sleep {duration_s} s")

@@ -162,7 +162,7 @@ class SpoolingPublisher:
             return
         self._forward(FORWARD_S if self._is_up else 0.0)
         if not self.waiting_records and self._flight is None and self._is_due:
-            self._begin(messages, _Flight(self._end, 0, self._clock.now_ns()))
+            self._begin(messages, _Flight(self._end, 0, self._clock.monotonic_ns()))
             if self._arrived(wait_s=PATIENCE_S):
                 return
             unanswered = self._flight
@@ -176,16 +176,16 @@ class SpoolingPublisher:
 
     def flush(self, timeout_s: float) -> bool:
         """Send what waits for at most ``timeout_s``; return whether everything is on the broker."""
-        t_end_ns = self._clock.now_ns() + round(timeout_s * _NANOSECONDS)
+        t_end_ns = self._clock.monotonic_ns() + round(timeout_s * _NANOSECONDS)
         while True:
-            left_s = max(0.0, (t_end_ns - self._clock.now_ns()) / _NANOSECONDS)
+            left_s = max(0.0, (t_end_ns - self._clock.monotonic_ns()) / _NANOSECONDS)
             self._forward(left_s)
             if not self.waiting_records and self._flight is None:
                 return True
-            if self._clock.now_ns() >= t_end_ns:
+            if self._clock.monotonic_ns() >= t_end_ns:
                 return False
             if self._flight is None:
-                until_try_s = (self._t_next_try_ns - self._clock.now_ns()) / _NANOSECONDS
+                until_try_s = (self._t_next_try_ns - self._clock.monotonic_ns()) / _NANOSECONDS
                 self._clock.sleep(min(left_s, max(until_try_s, 0.01)))
 
     def close(self) -> None:
@@ -197,16 +197,18 @@ class SpoolingPublisher:
 
     def _forward(self, budget_s: float) -> None:
         """See what became of the bundle under way and begin the next one, for ``budget_s``."""
-        t_end_ns = self._clock.now_ns() + round(budget_s * _NANOSECONDS)
+        t_end_ns = self._clock.monotonic_ns() + round(budget_s * _NANOSECONDS)
         if self._trimmed < self._start:
             self._forget()
         while True:
             if self._flight is not None:
-                self._arrived(wait_s=max(0.0, (t_end_ns - self._clock.now_ns()) / _NANOSECONDS))
+                self._arrived(
+                    wait_s=max(0.0, (t_end_ns - self._clock.monotonic_ns()) / _NANOSECONDS)
+                )
             if self._flight is not None or not self.waiting_records or not self._is_due:
                 return
             self._begin_oldest()
-            if self._clock.now_ns() >= t_end_ns:
+            if self._clock.monotonic_ns() >= t_end_ns:
                 return
 
     def _begin_oldest(self) -> None:
@@ -222,7 +224,7 @@ class SpoolingPublisher:
                 num_bytes -= _num_bytes(record)
                 break
             bundle.append(record)
-        flight = _Flight(bundle[-1].offset + 1, num_bytes, self._clock.now_ns())
+        flight = _Flight(bundle[-1].offset + 1, num_bytes, self._clock.monotonic_ns())
         self._begin([_unwrap(record) for record in bundle], flight)
 
     def _begin(self, messages: Sequence[Message], flight: _Flight) -> None:
@@ -244,7 +246,7 @@ class SpoolingPublisher:
             self._flight = None
             raise
         if not is_finished:
-            taken_ns = self._clock.now_ns() - flight.t_began_ns
+            taken_ns = self._clock.monotonic_ns() - flight.t_began_ns
             self._is_up = self._is_up and taken_ns < PATIENCE_S * _NANOSECONDS
             return False
         self._flight = None
@@ -260,7 +262,7 @@ class SpoolingPublisher:
         """Wait longer after every failure, never the same time as others, and send less at once."""
         backoff_s = min(FIRST_BACKOFF_S * 2.0**self._num_failures, MAX_BACKOFF_S)
         backoff_s *= random.uniform(0.5, 1.0)  # noqa: S311 spreads senders, protects nothing
-        self._t_next_try_ns = self._clock.now_ns() + round(backoff_s * _NANOSECONDS)
+        self._t_next_try_ns = self._clock.monotonic_ns() + round(backoff_s * _NANOSECONDS)
         self._is_up, self._last_error = False, failed
         self._num_failures = min(self._num_failures + 1, 10)
         # On a slow line a large bundle would time out for ever.
@@ -268,9 +270,7 @@ class SpoolingPublisher:
 
     @property
     def _is_due(self) -> bool:
-        left_ns = self._t_next_try_ns - self._clock.now_ns()
-        # More than the longest backoff is left only when the clock was set back.
-        return left_ns <= 0 or left_ns > MAX_BACKOFF_S * _NANOSECONDS
+        return self._t_next_try_ns <= self._clock.monotonic_ns()
 
     def _append(self, messages: Sequence[Message]) -> int:
         """Write ``messages`` to the local log and return their bytes there."""

@@ -29,7 +29,7 @@ class Probe:
         parts = {"audio": AUDIO, "video": VIDEO}
         read = {parts[name]: read for name, (read, _) in read_and_end.items()}
         ends = {parts[name]: end for name, (_, end) in read_and_end.items()}
-        self.progress.see(read, ends, now_ns=self.clock.now_ns())
+        self.progress.see(read, ends, now_ns=self.clock.monotonic_ns())
         self.health.beat(self.progress)
 
     def ask(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -89,6 +89,20 @@ def test_a_loop_that_stands_still_fails_liveness(probe: Probe) -> None:
     assert probe.ask("/health/live")[0] == 200
     probe.clock.sleep(1)
     assert probe.ask("/health/live")[0] == 503
+
+
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_clock_that_is_set_changes_nothing(probe: Probe, step_s: float) -> None:
+    probe.see(audio=(7, 9))
+    probe.clock.set_s(step_s)
+    assert probe.ask("/health/live") == (200, {"ok": True, "silent_for_s": 0, "stuck": {}})
+    probe.see(audio=(7, 9))
+    assert probe.ask("/health/live")[0] == 200
+    probe.clock.sleep(PATIENCE_S + 1)
+    probe.clock.set_s(-step_s)
+    probe.see(audio=(7, 9))
+    stuck = {"rig.audio/2": {"lag": 2, "still_for_s": PATIENCE_S + 1}}
+    assert probe.ask("/health/live") == (503, {"ok": False, "silent_for_s": 0, "stuck": stuck})
 
 
 def test_a_broker_that_is_away_makes_it_unready_but_is_no_reason_to_restart(probe: Probe) -> None:

@@ -29,6 +29,8 @@ class HandClock:
         self._now_ns += self._step_ns
         return self._now_ns
 
+    monotonic_ns = now_ns
+
     def sleep(self, duration_s: float) -> None:
         self._now_ns += round(duration_s * 1e9)
 

@@ -50,6 +50,9 @@ class Yesterday:
     def now_ns(self) -> int:
         return self.t_ns
 
+    def monotonic_ns(self) -> int:
+        return 0
+
     def sleep(self, duration_s: float) -> None: ...
 
 

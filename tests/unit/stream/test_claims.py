@@ -325,18 +325,29 @@ def test_tries_that_hang_take_a_tenth_of_the_time(store: Store, clock: Clock) ->
     assert 10 < hung_s < 0.12 * (clock.t_ns - began_ns) / 1e9
 
 
-def test_a_clock_that_is_set_back_does_not_lengthen_the_wait(store: Store, clock: Clock) -> None:
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_clock_that_is_set_changes_no_patience(step_s: float, store: Store, clock: Clock) -> None:
     record = stored(b"x" * 99, store)
-    store.is_away, store.hangs_s = True, 2.0
+    store.is_away = True
+    clock.meanwhile = lambda: len(clock.slept_s) == 2 and clock.set_s(step_s)
     resolver = ClaimResolver(store, prefix="rig", clock=clock)
-    refused(resolver, record)
-    clock.pass_s(-3_600)
-    clock.slept_s.clear()
     assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
-    assert sum(clock.slept_s) < PATIENCE_S + 5
+    assert PATIENCE_S <= sum(clock.slept_s) < PATIENCE_S + 5
+    clock.slept_s.clear()
+    clock.set_s(-step_s)
+    assert refused(resolver, record) is DeadLetterReason.CLAIM_UNAVAILABLE
+    assert clock.slept_s == [], "it is given up still"
     store.is_away = False
-    clock.pass_s(-3_600)
     assert resolver.resolve(record).value == b"x" * 99
+
+
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_clock_that_is_set_ends_no_rest(step_s: float, store: Store, clock: Clock) -> None:
+    resolver = ClaimResolver(store, prefix="rig", clock=clock)
+    for n in range(2):
+        assert refused(resolver, claimed(b"%d" % n)) is DeadLetterReason.CLAIM_MISSING
+        clock.set_s(step_s)
+    assert clock.slept_s == list(MISSING_PAUSES_S)
 
 
 def test_the_caller_may_wait_in_its_own_way(store: Store, clock: Clock) -> None:

@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from fusion.errors import FencedError, InferenceUnavailableError
+from fusion.plant import NANOSECONDS
 from fusion.schema import Record, TopicPartition
-from fusion.stream.live import FENCED_PATIENCE_S, SAY_EVERY_S, Live
+from fusion.stream.live import FENCED_PATIENCE_S, POLL_TIMEOUT_S, SAY_EVERY_S, Live
 from fusion.stream.shard import Step
 from tests.clocks import HandClock
 
@@ -210,6 +211,59 @@ def test_topics_that_are_ahead_are_held_until_they_are_not(rig: Rig) -> None:
     rig.shards[0].ahead = set()
     rig.rounds(3)
     assert rig.group.held == [{AUDIO}, set()]
+
+
+STEPS_S = [-3_600.0, 3_600.0]
+
+
+@pytest.mark.parametrize("step_s", STEPS_S)
+def test_a_clock_that_is_set_changes_neither_what_is_said_together_nor_the_beats(
+    step_s: float,
+) -> None:
+    def run(*, set_s: float) -> tuple[list[list[int]], int]:
+        rig = Rig()
+        rig.rounds(1)
+        rig.group.batches = [records(n) for n in range(30)]
+        rig.rounds(15)
+        rig.clock.set_s(set_s)
+        rig.rounds(40)
+        return rig.shards[0].said, rig.num_beats
+
+    said, num_beats = run(set_s=step_s)
+    assert (said, num_beats) == run(set_s=0)
+    assert num_beats >= 5
+
+
+@pytest.mark.parametrize("step_s", STEPS_S)
+def test_a_clock_that_is_set_neither_ends_nor_lengthens_the_wait_of_one_that_is_fenced(
+    rig: Rig, step_s: float
+) -> None:
+    rig.next_shard.is_fenced = True
+    rig.rounds(1)
+    rig.group.batches = [records(0)]
+    rig.rounds(2)
+    rig.clock.set_s(step_s)
+    rig.rounds(2)
+    rig.clock.sleep(FENCED_PATIENCE_S + 1)
+    with pytest.raises(FencedError):
+        rig.rounds(1)
+
+
+@pytest.mark.parametrize("step_s", STEPS_S)
+def test_a_clock_that_is_set_changes_not_how_long_a_join_is_waited_for(
+    rig: Rig, step_s: float
+) -> None:
+    rig.group.stamps = {}
+    poll, began_ns = rig.group.poll, rig.clock.monotonic_ns()
+
+    def poll_and_set(*, timeout_s: float) -> list[Record]:
+        if rig.clock.slept_s == [POLL_TIMEOUT_S]:
+            rig.clock.set_s(step_s)
+        return poll(timeout_s=timeout_s)
+
+    rig.group.poll = poll_and_set  # type: ignore[method-assign] the test steps the clock in it
+    rig.live.join(patience_s=10)
+    assert (rig.clock.monotonic_ns() - began_ns) / NANOSECONDS == pytest.approx(10, abs=0.2)
 
 
 def test_caught_up_only_when_something_is_read_to_its_end(rig: Rig) -> None:

@@ -74,7 +74,7 @@ class NoWindow:
 
 
 def open_chain(plant: Plant, newest: Mapping[str, bytes]) -> Chain:
-    clock = cast("Any", SimpleNamespace(now_ns=lambda: T0_NS))
+    clock = cast("Any", SimpleNamespace(monotonic_ns=lambda: T0_NS))
     scorer = cast("Any", SimpleNamespace(snapshot=dict, restore=lambda _: None))
     chain = Chain(
         plant,

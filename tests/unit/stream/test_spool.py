@@ -237,6 +237,29 @@ def test_attempts_are_spread_ever_wider(machine: Machine) -> None:
     assert len({round(pause, 3) for pause in pauses[5:]}) > 1
 
 
+@pytest.mark.parametrize("step_s", [-3_600, 3_600])
+def test_a_clock_that_is_set_changes_no_pause_between_attempts(
+    machine: Machine, step_s: float
+) -> None:
+    machine.remote.state = "down"
+    attempts: list[int] = []
+    send = machine.remote.send
+
+    def counted(messages: Sequence[Message]) -> None:
+        attempts.append(machine.clock.monotonic_ns())
+        send(messages)
+
+    machine.remote.send = counted  # type: ignore[method-assign]
+    for number in range(600):
+        if number in {100, 400}:
+            machine.clock.set_s(step_s if number == 100 else -step_s)
+        machine.spool.publish([make(number)])
+        machine.clock.sleep(0.1)
+    pauses = [(later - before) / 1e9 for before, later in itertools.pairwise(attempts)]
+    assert max(pauses) <= MAX_BACKOFF_S + 0.1
+    assert min(pauses[5:]) >= MAX_BACKOFF_S / 2
+
+
 def test_bundles_are_bounded_and_small_after_failures(machine: Machine) -> None:
     machine.remote.state = "down"
     for number in range(40):
