@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from flows import wiring
 from flows.settings import Settings
@@ -23,6 +22,7 @@ from tests.faults.run import Run
 
 DISK_MB = 32
 PATIENCE_S = 60.0
+_Told = tuple[object, ...]
 
 
 def spool_disk_full(run: Run) -> None:
@@ -52,7 +52,15 @@ def spool_disk_full(run: Run) -> None:
         sender.send(len(run.messages))
         sender.drain()
     run.report.notes.append(f"{before} before, {away} away, {sender.num_refused} refused")
+    _judge_sent(run)
     run.to_the_end()
+
+
+def _judge_sent(run: Run) -> None:
+    """Hold what is on the broker against what the spool has taken: each message once."""
+    given = Counter(_said(message) for message in run.messages)
+    found = Counter(_said(record) for record in _on_broker(run))
+    _note(run, "broker", given - found, found - given)
 
 
 class _Sender:
@@ -155,21 +163,37 @@ def _times_said(orders: IngestOrders, word: str) -> int:
 
 def _judge_lake(run: Run, settings: Settings) -> None:
     """Hold what the lake has against what is on the broker: each record once, byte for byte."""
+    sent = Counter(_kept(record) for record in _on_broker(run))
+    stored = wiring.open_lake(settings).read(run.plants[0].sense_topics)
+    kept = Counter(_kept(record) for record in stored)
+    run.report.notes.append(f"{kept.total()} records in the lake")
+    _note(run, "lake", sent - kept, kept - sent)
+
+
+def _on_broker(run: Run) -> list[Record]:
     topics = run.plants[0].sense_topics
-    with contextlib.closing(wiring.open_source(settings, topics, "judge")) as source:
-        sent = Counter(_told(record) for record in read_to_end(source))
-    kept = Counter(_told(record) for record in wiring.open_lake(settings).read(topics))
-    missing, extra = sent - kept, kept - sent
+    with contextlib.closing(wiring.open_source(run.settings, topics, "judge")) as source:
+        return list(read_to_end(source))
+
+
+def _note(run: Run, where: str, missing: Counter[_Told], extra: Counter[_Told]) -> None:
     run.report.num_lost += missing.total()
     run.report.num_doubled += extra.total()
-    run.report.notes.append(f"{kept.total()} records in the lake")
     for what, found in (("lost", missing), ("too many", extra)):
         if found:
-            run.report.faults.append(f"lake: {what}: {[told[:3] for told in list(found)[:5]]}")
+            first = [told[:3] for told in list(found)[:5]]
+            run.report.faults.append(f"{where}: {found.total()} {what}, such as {first}")
 
 
-def _told(record: Record) -> tuple[Any, ...]:
+def _said(each: Message | Record) -> _Told:
+    return (each.topic, each.headers["ce_id"], each.key, *_content(each))
+
+
+def _kept(record: Record) -> _Told:
     # Of a key that is no text the lake keeps a mark; all else must be what it was.
-    headers = tuple(sorted(record.headers.items()))
-    value = hashlib.sha256(record.value).digest()
-    return (record.topic, record.partition, record.offset, value, headers, record.t_broker_ns)
+    position = (record.topic, record.partition, record.offset)
+    return (*position, record.t_broker_ns, *_content(record))
+
+
+def _content(each: Message | Record) -> tuple[object, ...]:
+    return (hashlib.sha256(each.value).digest(), *sorted(each.headers.items()))
