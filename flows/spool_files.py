@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import IO
 
 from flows.settings import Settings
-from fusion.errors import InputError
+from fusion.errors import InputError, SettingsError
 
 _SUFFIX = ".sqlite"
 
 
 def spool_file(settings: Settings, name: str) -> Path:
-    """Return the file of the spool ``name``; its folder is there."""
-    settings.spool_folder.mkdir(parents=True, exist_ok=True)
+    """Return the file of the spool ``name``; its folder is there.
+
+    Raises:
+        SettingsError: The folder cannot be made, for example on a full disk.
+    """
+    try:
+        settings.spool_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failed:
+        raise SettingsError(
+            f"what waits for the broker must have a folder, but {settings.spool_folder}: {failed}; "
+            "make room or give the right to write there, or point FUSION_SPOOL_DIR elsewhere"
+        ) from failed
     return settings.spool_folder / f"{name}{_SUFFIX}"
 
 

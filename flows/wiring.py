@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import Clock, FindingTable, Inference, Lake, ObjectStore, Publisher, Source
 from fusion.schema import MAX_CLAIMED_BYTES
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher, ClaimResolver
-from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
+from fusion.stream.spool import SpoolingPublisher
+from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from fusion.upkeep import LakeUpkeep
 
 
@@ -102,6 +104,7 @@ def open_spool(
 
     Raises:
         InputError: Another process has it open.
+        BrokerUnavailableError: The disk is full, or cannot be written.
     """
 
     def open_remote() -> Publisher:
@@ -109,18 +112,21 @@ def open_spool(
             prepare_topics(settings, plant)
         return _claiming(settings, threshold_bytes)
 
-    lock = lock_spool(settings, name)
-    broker = _spool_log(settings, name)
-    return SpoolingPublisher(
-        BackgroundCarrier(open_remote),
-        local=EmbeddedPublisher(broker, group=SPOOL_GROUP),
-        local_source=EmbeddedSource(broker, [SPOOL_TOPIC], SPOOL_GROUP),
-        trim=broker.delete_before,
-        max_bytes=settings.spool_max_mb * 1_000_000,
-        max_record_bytes=MAX_CLAIMED_BYTES,
-        clock=open_clock(),
-        on_close=lock.close,
-    )
+    with contextlib.ExitStack() as until_open:
+        lock = until_open.enter_context(lock_spool(settings, name))
+        broker = _spool_log(settings, name)
+        sender = SpoolingPublisher(
+            BackgroundCarrier(open_remote),
+            local=EmbeddedPublisher(broker, group=SPOOL_GROUP),
+            local_source=EmbeddedSource(broker, [SPOOL_TOPIC], SPOOL_GROUP),
+            trim=broker.delete_before,
+            max_bytes=settings.spool_max_mb * 1_000_000,
+            max_record_bytes=MAX_CLAIMED_BYTES,
+            clock=open_clock(),
+            on_close=lock.close,
+        )
+        until_open.pop_all()
+    return sender
 
 
 def open_spool_source(settings: Settings, name: str) -> Source:

@@ -13,7 +13,7 @@ from flows import wiring
 from flows.settings import Settings
 from flows.spool_files import spool_names
 from flows.terminal import CONSOLE, progress_bar
-from fusion.errors import ObjectStoreUnavailableError
+from fusion.errors import BrokerUnavailableError, ObjectStoreUnavailableError
 from fusion.ports import Publisher
 from fusion.stream.spool import SpoolingPublisher
 
@@ -74,7 +74,9 @@ def waiting_note(sender: Publisher) -> str:
     """Return how much waits on disk and why, for a progress line; empty when nothing does."""
     if not isinstance(sender, SpoolingPublisher) or not sender.waiting_records:
         return ""
-    why = "the broker is away" if sender.last_error else "being sent"
+    why = "being sent" if sender.last_error is None else "somebody has to mend something"
+    if isinstance(sender.last_error, BrokerUnavailableError):
+        why = "the broker is away"
     if isinstance(sender.last_error, ObjectStoreUnavailableError):
         why = "the object store is away"
     return f", {sender.waiting_bytes / 1e6:.1f} MB wait on disk ({why})"

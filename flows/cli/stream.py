@@ -123,18 +123,20 @@ def publish(
             passed_s = round((report.t_event_ns - began_ns[0]) / NANOSECONDS)
             bar.update(task, completed=passed_s, note=f"s of plant time{waiting_note(publisher)}")
 
-        report = send(
-            payloads,
-            publisher,
-            plant,
-            source=source,
-            speed=speed,
-            clock=wiring.open_clock(),
-            on_progress=show,
-        )
-        if not report.is_interrupted:
-            drain(publisher, bar)
-        say_what_waits(publisher)
+        try:
+            report = send(
+                payloads,
+                publisher,
+                plant,
+                source=source,
+                speed=speed,
+                clock=wiring.open_clock(),
+                on_progress=show,
+            )
+            if not report.is_interrupted:
+                drain(publisher, bar)
+        finally:
+            say_what_waits(publisher)
     CONSOLE.print(
         f"published {sum(report.num_messages.values())} records, {report.num_bytes / 1e6:.1f} MB"
         + (" (stopped early; what was sent is whole)" if report.is_interrupted else "")

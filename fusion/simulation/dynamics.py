@@ -11,6 +11,7 @@ Integrated with steps of 50 ms, far below every time constant (the fastest is th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,69 +93,19 @@ class Rig:
         return np.array(rows)
 
     def _step(self, time_s: float, kick: float, draws: list[float]) -> tuple[float, ...]:
-        state, physics = self._state, self._physics
+        state = self._state
         severity = {
             fault.name: fault.severity_at(time_s)
             for fault in self._scenario.faults
             if fault.onset_s <= time_s < fault.end_s
         }
         self._change_setpoints(time_s, draws)
-
-        # The process behind the valve asks for more or less (Ornstein-Uhlenbeck, about 40 s).
-        state.demand += STEP_S * (0.5 - state.demand) / 40 + 0.02 * math.sqrt(STEP_S) * kick
-        command = min(0.8, max(0.25, state.demand))
-        if severity.get("valve_stiction", 0.0) > 0:
-            state.stuck_valve = (
-                max(0.1, state.valve - STICK_AT / 2)
-                if state.stuck_valve is None
-                else state.stuck_valve
-            )
-            target = state.stuck_valve
-        else:
-            state.stuck_valve, target = None, command
-        state.valve += STEP_S * (target - state.valve) / 1.5
-
-        if severity.get("stuck_level_sensor", 0.0) > 0:
-            state.stuck_level = state.level if state.stuck_level is None else state.stuck_level
-            reading = state.stuck_level
-        else:
-            state.stuck_level, reading = None, state.level
-
-        error = state.level_setpoint - reading
-        state.level_integral = min(2200.0, max(700.0, state.level_integral + STEP_S * 40 * error))
-        wanted_rpm = min(2400.0, max(500.0, state.level_integral + 1200 * error))
-        state.speed += STEP_S * (wanted_rpm - state.speed) / 0.6
-        ratio = state.speed / physics.nominal_speed_rpm
-        lift = physics.pump_head_m * ratio * ratio - physics.static_head_m - state.level
-        starved = 1 - 0.45 * max(0.0, severity.get("cavitation", 0.0) - 0.35)
-        flow_in = starved * math.sqrt(max(0.0, lift) / physics.pipe_resistance)
-        flow_out = physics.valve_coefficient * state.valve * math.sqrt(max(0.0, state.level))
-        flow_leak = 2.0e-5 * max(0.0, severity.get("leak", 0.0) - 0.4)
-        state.level += STEP_S * (flow_in - flow_out - flow_leak) / physics.tank_area_m2
-        state.level = min(physics.tank_height_m, max(0.05, state.level))
-
-        cold = state.temperature_setpoint - state.temperature
-        state.heat_integral = min(
-            physics.heater_max_kw, max(0.0, state.heat_integral + STEP_S * 0.06 * cold)
-        )
-        heater_kw = min(physics.heater_max_kw, max(0.0, state.heat_integral + 1.6 * cold))
-        useful_kw = heater_kw * (1 - 0.5 * severity.get("heater_fouling", 0.0))
-        carried_kw = (
-            WATER_KJ_PER_M3_K * flow_in * (state.temperature - physics.inflow_temperature_c)
-        )
-        lost_kw = physics.heat_loss_kw_per_k * (state.temperature - physics.ambient_c)
-        heat_kj_per_k = WATER_KJ_PER_M3_K * physics.tank_area_m2 * state.level
-        state.temperature += STEP_S * (useful_kw - carried_kw - lost_kw) / heat_kj_per_k
-
-        current = 1.2 + 1.1 * ratio**2 + 9_000 * flow_in * ratio
-        rise = physics.motor_heat_k_per_a2 * current**2
-        rise *= 1 + 2.5 * severity.get("motor_overheating", 0.0)
-        state.motor_temperature += (
-            STEP_S
-            * (rise - (state.motor_temperature - physics.ambient_c))
-            / physics.motor_time_constant_s
-        )
-        state.turns += STEP_S * state.speed / 60
+        command = self._move_valve(kick, severity.get("valve_stiction", 0.0))
+        reading = self._read_level(severity.get("stuck_level_sensor", 0.0))
+        self._turn_pump(reading)
+        flow_in, flow_out = self._move_water(severity)
+        heater_kw = self._heat_water(flow_in, severity.get("heater_fouling", 0.0))
+        current = self._warm_motor(flow_in, severity.get("motor_overheating", 0.0))
         return (
             state.level,
             state.temperature,
@@ -181,3 +132,83 @@ class Rig:
         if time_s >= state.next_temperature_change_s:
             state.temperature_setpoint = round(28 + 5 * draws[2], 1)
             state.next_temperature_change_s = time_s + 50 + 60 * draws[3]
+
+    def _move_valve(self, kick: float, stiction: float) -> float:
+        """Return the valve's command; a sticking valve does not follow it."""
+        state = self._state
+        # The process behind the valve asks for more or less (Ornstein-Uhlenbeck, about 40 s).
+        state.demand += STEP_S * (0.5 - state.demand) / 40 + 0.02 * math.sqrt(STEP_S) * kick
+        command = min(0.8, max(0.25, state.demand))
+        if stiction > 0:
+            state.stuck_valve = (
+                max(0.1, state.valve - STICK_AT / 2)
+                if state.stuck_valve is None
+                else state.stuck_valve
+            )
+            target = state.stuck_valve
+        else:
+            state.stuck_valve, target = None, command
+        state.valve += STEP_S * (target - state.valve) / 1.5
+        return command
+
+    def _read_level(self, sticking: float) -> float:
+        """Return what the level controller is told; a stuck sensor says the same for ever."""
+        state = self._state
+        if sticking > 0:
+            state.stuck_level = state.level if state.stuck_level is None else state.stuck_level
+            return state.stuck_level
+        state.stuck_level = None
+        return state.level
+
+    def _turn_pump(self, reading: float) -> None:
+        """Let the level controller set the speed, and the shaft follow it."""
+        state = self._state
+        error = state.level_setpoint - reading
+        state.level_integral = min(2200.0, max(700.0, state.level_integral + STEP_S * 40 * error))
+        wanted_rpm = min(2400.0, max(500.0, state.level_integral + 1200 * error))
+        state.speed += STEP_S * (wanted_rpm - state.speed) / 0.6
+        state.turns += STEP_S * state.speed / 60
+
+    def _move_water(self, severity: Mapping[str, float]) -> tuple[float, float]:
+        """Return the flows in and out, in m^3/s, and let the level follow them."""
+        state, physics = self._state, self._physics
+        ratio = state.speed / physics.nominal_speed_rpm
+        lift = physics.pump_head_m * ratio * ratio - physics.static_head_m - state.level
+        starved = 1 - 0.45 * max(0.0, severity.get("cavitation", 0.0) - 0.35)
+        flow_in = starved * math.sqrt(max(0.0, lift) / physics.pipe_resistance)
+        flow_out = physics.valve_coefficient * state.valve * math.sqrt(max(0.0, state.level))
+        flow_leak = 2.0e-5 * max(0.0, severity.get("leak", 0.0) - 0.4)
+        state.level += STEP_S * (flow_in - flow_out - flow_leak) / physics.tank_area_m2
+        state.level = min(physics.tank_height_m, max(0.05, state.level))
+        return flow_in, flow_out
+
+    def _heat_water(self, flow_in: float, fouling: float) -> float:
+        """Return the heater's power in kW, and let the water's temperature follow it."""
+        state, physics = self._state, self._physics
+        cold = state.temperature_setpoint - state.temperature
+        state.heat_integral = min(
+            physics.heater_max_kw, max(0.0, state.heat_integral + STEP_S * 0.06 * cold)
+        )
+        heater_kw = min(physics.heater_max_kw, max(0.0, state.heat_integral + 1.6 * cold))
+        useful_kw = heater_kw * (1 - 0.5 * fouling)
+        carried_kw = (
+            WATER_KJ_PER_M3_K * flow_in * (state.temperature - physics.inflow_temperature_c)
+        )
+        lost_kw = physics.heat_loss_kw_per_k * (state.temperature - physics.ambient_c)
+        heat_kj_per_k = WATER_KJ_PER_M3_K * physics.tank_area_m2 * state.level
+        state.temperature += STEP_S * (useful_kw - carried_kw - lost_kw) / heat_kj_per_k
+        return heater_kw
+
+    def _warm_motor(self, flow_in: float, blocked: float) -> float:
+        """Return the motor's current in A, and let its winding's temperature follow it."""
+        state, physics = self._state, self._physics
+        ratio = state.speed / physics.nominal_speed_rpm
+        current = 1.2 + 1.1 * ratio**2 + 9_000 * flow_in * ratio
+        rise = physics.motor_heat_k_per_a2 * current**2
+        rise *= 1 + 2.5 * blocked
+        state.motor_temperature += (
+            STEP_S
+            * (rise - (state.motor_temperature - physics.ambient_c))
+            / physics.motor_time_constant_s
+        )
+        return current

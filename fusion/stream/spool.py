@@ -20,16 +20,13 @@ from typing import Protocol
 
 from fusion.errors import (
     BrokerUnavailableError,
-    FusionError,
     InputError,
     ObjectStoreUnavailableError,
-    SpoolFullError,
 )
 from fusion.ports import Clock, Publisher, Source
-from fusion.schema import MAX_RECORD_BYTES, Message, Record, TopicPartition
+from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
+from fusion.stream.spool_log import SpoolLog
 
-SPOOL_TOPIC = "spool"
-SPOOL_GROUP = "spool"
 PATIENCE_S = 1.0
 """A message that the broker does not acknowledge in this time goes to disk."""
 FORWARD_S = 0.05
@@ -38,11 +35,7 @@ MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MIN_BUNDLE_BYTES = 64 * 1024
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0
-RECORD_OVERHEAD_BYTES = 128
-"""Of the local log, for each record beside its own bytes."""
 
-_PART = TopicPartition(SPOOL_TOPIC, 0)
-_TOPIC_HEADER = "spool-topic"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -59,6 +52,7 @@ class Carrier(Protocol):
         Raises:
             BrokerUnavailableError, ObjectStoreUnavailableError: The bundle has finished without an
                 acknowledgement.
+            FusionError: So it has, and somebody has to mend something first.
         """
         ...
 
@@ -107,10 +101,7 @@ class SpoolingPublisher:
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._carrier = carrier
-        self._local = local
-        self._source = local_source
-        self._trim = trim
-        self._max_bytes = max_bytes
+        self._log = SpoolLog(local, local_source, trim=trim, max_bytes=max_bytes)
         self._max_record_bytes = max_record_bytes
         self._clock = clock
         self._on_close = on_close
@@ -119,27 +110,20 @@ class SpoolingPublisher:
         self._num_failures = 0
         self._t_next_try_ns = 0
         self._bundle_bytes = MAX_BUNDLE_BYTES
-        self._last_error: FusionError | None = None
-        self._end = self._source.end_offsets()[_PART]
-        self._start = self._end
-        self._trimmed = -1
-        self._num_bytes = 0
-        while records := self._source.poll(timeout_s=0):
-            self._start = min(self._start, records[0].offset)
-            self._num_bytes += sum(map(_num_bytes, records))
+        self._last_error: Exception | None = None
 
     @property
     def waiting_records(self) -> int:
         """How many messages wait on disk."""
-        return self._end - self._start
+        return self._log.num_records
 
     @property
     def waiting_bytes(self) -> int:
         """How much waits on disk."""
-        return self._num_bytes
+        return self._log.num_bytes
 
     @property
-    def last_error(self) -> FusionError | None:
+    def last_error(self) -> Exception | None:
         """Why the last attempt failed; None once one has succeeded."""
         return self._last_error
 
@@ -154,24 +138,28 @@ class SpoolingPublisher:
         Raises:
             SpoolFullError: Nothing of this call was kept; call it again later.
             InputError: A message is larger than a broker takes, and would stop all behind it.
+                Nothing of this call was kept.
+            FusionError: Somebody has to mend something, such as a password. What came waits on
+                disk, so do not call again; it is tried again with later calls, which say so too.
         """
         if commit is not None:
             raise ValueError("positions of a group belong to a reader; a sender has none to commit")
         _require_sendable(messages, self._max_record_bytes)
         if not messages:
             return
-        self._forward(FORWARD_S if self._is_up else 0.0)
-        if not self.waiting_records and self._flight is None and self._is_due:
-            self._begin(messages, _Flight(self._end, 0, self._clock.monotonic_ns()))
-            if self._arrived(wait_s=PATIENCE_S):
+        try:
+            self._forward(FORWARD_S if self._is_up else 0.0)
+            under_way = self._flight
+            if self._sent_at_once(messages):
                 return
-            unanswered = self._flight
-        else:
-            unanswered = None
-        num_bytes = self._append(messages)
-        if unanswered is not None:
+        except Exception:
+            # Whatever it is, and whoever has to mend it: what the plant says now comes only once.
+            self._log.append(messages, why=self._last_error)
+            raise
+        num_bytes = self._log.append(messages, why=self._last_error)
+        if self._flight is not None and self._flight is not under_way:
             # If it arrives after all, what was written now need not go again.
-            unanswered.end, unanswered.num_bytes = self._end, num_bytes
+            self._flight.end, self._flight.num_bytes = self._log.end, num_bytes
         self._forward(0.0)
 
     def flush(self, timeout_s: float) -> bool:
@@ -191,15 +179,21 @@ class SpoolingPublisher:
     def close(self) -> None:
         """Free everything. What waits stays on disk for the next one."""
         self._carrier.close()
-        self._local.close()
-        self._source.close()
+        self._log.close()
         self._on_close()
+
+    def _sent_at_once(self, messages: Sequence[Message]) -> bool:
+        """Return whether ``messages`` are on the broker, past the disk: nothing waits there."""
+        if self.waiting_records or self._flight is not None or not self._is_due:
+            return False
+        flight = _Flight(self._log.end, 0, self._clock.monotonic_ns())
+        self._begin(messages, flight)
+        return self._arrived(wait_s=PATIENCE_S)
 
     def _forward(self, budget_s: float) -> None:
         """See what became of the bundle under way and begin the next one, for ``budget_s``."""
         t_end_ns = self._clock.monotonic_ns() + round(budget_s * _NANOSECONDS)
-        if self._trimmed < self._start:
-            self._forget()
+        self._tidy()
         while True:
             if self._flight is not None:
                 self._arrived(
@@ -213,19 +207,8 @@ class SpoolingPublisher:
 
     def _begin_oldest(self) -> None:
         """Send as many of the oldest waiting records as one bundle may have."""
-        self._source.seek({_PART: self._start})
-        records = self._source.poll(timeout_s=0)
-        assert records, f"{self.waiting_records} records wait, but none was read"
-        bundle = records[:1]
-        num_bytes = _num_bytes(records[0])
-        for record in records[1:]:
-            num_bytes += _num_bytes(record)
-            if num_bytes > self._bundle_bytes:
-                num_bytes -= _num_bytes(record)
-                break
-            bundle.append(record)
-        flight = _Flight(bundle[-1].offset + 1, num_bytes, self._clock.monotonic_ns())
-        self._begin([_unwrap(record) for record in bundle], flight)
+        messages, end, num_bytes = self._log.oldest(max_bytes=self._bundle_bytes)
+        self._begin(messages, _Flight(end, num_bytes, self._clock.monotonic_ns()))
 
     def _begin(self, messages: Sequence[Message], flight: _Flight) -> None:
         # A copy: its caller may use the list again before the bundle has gone.
@@ -238,12 +221,11 @@ class SpoolingPublisher:
         assert flight is not None
         try:
             is_finished = self._carrier.finished(wait_s=wait_s)
-        except (BrokerUnavailableError, ObjectStoreUnavailableError) as failed:
+        except Exception as failed:
             self._flight = None
             self._back_off(failed)
-            return False
-        except Exception:
-            self._flight = None
+            if isinstance(failed, (BrokerUnavailableError, ObjectStoreUnavailableError)):
+                return False
             raise
         if not is_finished:
             taken_ns = self._clock.monotonic_ns() - flight.t_began_ns
@@ -252,13 +234,11 @@ class SpoolingPublisher:
         self._flight = None
         self._is_up, self._num_failures, self._last_error = True, 0, None
         self._bundle_bytes = min(2 * self._bundle_bytes, MAX_BUNDLE_BYTES)
-        if flight.end > self._start:
-            self._start = flight.end
-            self._num_bytes = self._num_bytes - flight.num_bytes if self.waiting_records else 0
-            self._forget()
+        self._log.drop(end=flight.end, num_bytes=flight.num_bytes)
+        self._tidy()
         return True
 
-    def _back_off(self, failed: FusionError) -> None:
+    def _back_off(self, failed: Exception) -> None:
         """Wait longer after every failure, never the same time as others, and send less at once."""
         backoff_s = min(FIRST_BACKOFF_S * 2.0**self._num_failures, MAX_BACKOFF_S)
         backoff_s *= random.uniform(0.5, 1.0)  # noqa: S311 spreads senders, protects nothing
@@ -272,36 +252,12 @@ class SpoolingPublisher:
     def _is_due(self) -> bool:
         return self._t_next_try_ns <= self._clock.monotonic_ns()
 
-    def _append(self, messages: Sequence[Message]) -> int:
-        """Write ``messages`` to the local log and return their bytes there."""
-        wrapped = [_wrap(message) for message in messages]
-        num_bytes = sum(map(_num_bytes, wrapped))
-        if self._num_bytes + num_bytes > self._max_bytes:
-            raise SpoolFullError(
-                f"at most {self._max_bytes / 1e6:.0f} MB may wait while the broker is away, "
-                f"{self._num_bytes / 1e6:.1f} MB do and {num_bytes / 1e6:.1f} MB came; call again "
-                f"when it is back, or raise FUSION_SPOOL_MAX_MB ({self._last_error})"
-            )
+    def _tidy(self) -> None:
+        """Delete what is on the broker; on a full disk again later."""
         try:
-            self._local.publish(wrapped)
-        except BrokerUnavailableError as failed:
-            raise SpoolFullError(
-                f"what waits for the broker must fit on the disk, but: {failed}; nothing of this "
-                "call was kept; make room, or point FUSION_SPOOL_DIR at another disk"
-            ) from failed
-        self._end = self._source.end_offsets()[_PART]
-        self._num_bytes += num_bytes
-        return num_bytes
-
-    def _forget(self) -> None:
-        """Commit and delete what is on the broker; on a full disk again later."""
-        try:
-            self._local.publish([], commit={_PART: self._start})
-            self._trim({_PART: self._start})
+            self._log.tidy()
         except BrokerUnavailableError as failed:
             self._last_error = failed
-        else:
-            self._trimmed = self._start
 
 
 def _require_sendable(messages: Sequence[Message], max_bytes: int) -> None:
@@ -311,19 +267,3 @@ def _require_sendable(messages: Sequence[Message], max_bytes: int) -> None:
                 f"a record must have at most {max_bytes} bytes, one for {message.topic} has "
                 f"{len(message.value)}; publish a reference to it, or smaller pieces"
             )
-
-
-def _wrap(message: Message) -> Message:
-    assert message.partition is None, "the keys of senders decide"
-    headers = {**message.headers, _TOPIC_HEADER: message.topic}
-    return Message(SPOOL_TOPIC, message.key, message.value, headers)
-
-
-def _unwrap(record: Record) -> Message:
-    headers = dict(record.headers)
-    return Message(headers.pop(_TOPIC_HEADER), record.key, record.value, headers)
-
-
-def _num_bytes(each: Message | Record) -> int:
-    headers = sum(len(name) + len(text) for name, text in each.headers.items())
-    return len(each.value) + len(each.key) + headers + RECORD_OVERHEAD_BYTES

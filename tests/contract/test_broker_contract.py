@@ -23,7 +23,8 @@ from fusion.plant import TopicSpec
 from fusion.ports import Publisher, Source
 from fusion.schema import Message, Record, TopicPartition
 from fusion.stream.reading import read_to_end
-from fusion.stream.spool import SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
+from fusion.stream.spool import SpoolingPublisher
+from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 
 
 @dataclass

@@ -23,10 +23,13 @@ from connectors.kafka_io import (
     require_access,
 )
 from connectors.kafka_io.connection import unavailable
+from flows import wiring
 from flows.cli import main
+from flows.settings import Settings
 from fusion.errors import SettingsError
 from fusion.plant import TopicSpec
 from fusion.schema import Message, TopicPartition
+from fusion.stream.reading import read_to_end
 from tests.conftest import SecureKafka
 
 RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
@@ -189,3 +192,44 @@ def test_a_command_with_a_wrong_password_ends_with_2(
     code, said = run(f"{secure_kafka.password}\n")
     assert code == 0
     assert said.count("missing") == NUM_TOPICS
+
+
+def test_a_password_that_was_changed_costs_a_sender_no_record(
+    secure_kafka: SecureKafka, unique: str, tmp_path: Path
+) -> None:
+    password_file = tmp_path / "password"
+    password_file.write_text(secure_kafka.password)
+    where = Settings(
+        broker="kafka",
+        kafka_bootstrap=secure_kafka.sasl_bootstrap,
+        kafka_security="sasl_ssl",
+        kafka_ca_file=secure_kafka.ca_file,
+        kafka_username=secure_kafka.username,
+        kafka_password_file=password_file,
+        data_dir=tmp_path,
+    )
+    apply_topics(with_password(secure_kafka), {unique: TopicSpec(1)}, update_configs=False)
+
+    def send(number: int) -> None:
+        with contextlib.closing(wiring.open_spool(where, unique)) as sender:
+            sender.publish([Message(unique, "k", b"%d" % number)])
+            assert sender.flush(60)
+
+    send(0)
+    password_file.write_text("rotated")
+    with contextlib.closing(wiring.open_spool(where, unique)) as sender:
+
+        def send_until_told() -> None:
+            # Whether the broker's answer comes in the first call is the broker's affair.
+            sender.publish([Message(unique, "k", b"1")])
+            assert not sender.flush(60), "it cannot be sent"
+
+        with pytest.raises(SettingsError, match="password"):
+            send_until_told()
+        assert sender.waiting_records >= 1
+        assert isinstance(sender.last_error, SettingsError)
+    password_file.write_text(secure_kafka.password)
+    send(2)
+    with contextlib.closing(KafkaSource(with_password(secure_kafka), [unique], unique)) as source:
+        values = [record.value for record in read_to_end(source)]
+    assert list(dict.fromkeys(values)) == [b"0", b"1", b"2"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flows.replay import MAX_BATCH_MESSAGES, ReplayReport, replay
-from fusion.errors import BrokerUnavailableError, InputError
+from fusion.errors import BrokerUnavailableError, InputError, SpoolFullError
 from fusion.plant import NANOSECONDS, Plant, parse_plant
 from fusion.schema import Envelope, Message, Payload, TelemetryBatch, TopicPartition
 from tests.clocks import HandClock
@@ -138,6 +138,27 @@ def test_a_lost_broker_is_not_hidden(plant: Plant) -> None:
     clock = HandClock(NOW_NS)
     with pytest.raises(BrokerUnavailableError):
         replay(_rows([0]), Gone(clock), plant, speed=None, clock=clock)
+
+
+def test_a_recording_waits_for_room_in_the_spool_and_loses_nothing(plant: Plant) -> None:
+    class Full(Ledger):
+        num_refused = 0
+
+        def publish(
+            self, messages: Sequence[Message], *, commit: Mapping[TopicPartition, int] | None = None
+        ) -> None:
+            if len(clock.slept_s) < 3:
+                self.num_refused += 1
+                raise SpoolFullError("no room")
+            super().publish(messages, commit=commit)
+
+    clock = HandClock(NOW_NS)
+    full, num = Full(clock), MAX_BATCH_MESSAGES + 10
+    report = replay(_rows(range(num)), full, plant, speed=None, clock=clock)
+    assert full.num_refused == 3
+    said = [Envelope.from_headers(message.headers).seq for message in full.messages]
+    assert said == list(range(num))
+    assert report.num_messages == {"rig": num}
 
 
 def test_refuses_times_that_the_plant_would_refuse(plant: Plant) -> None:

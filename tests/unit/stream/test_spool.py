@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
-from fusion.errors import BrokerUnavailableError, InputError, SpoolFullError
+from fusion.errors import BrokerUnavailableError, InputError, SettingsError, SpoolFullError
 from fusion.schema import MAX_RECORD_BYTES, Message, TopicPartition
-from fusion.stream.spool import MAX_BACKOFF_S, SPOOL_GROUP, SPOOL_TOPIC, SpoolingPublisher
+from fusion.stream.spool import MAX_BACKOFF_S, SpoolingPublisher
+from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from tests.clocks import HandClock
 
 
@@ -46,6 +47,10 @@ class Remote:
             return True
         if self.state == "forgetful":
             self.log += bundle[: self.num_taken]
+        if self.state == "locked":
+            raise SettingsError("the password must be the broker's")
+        if self.state == "broken":
+            raise RuntimeError("a mistake of ours")
         raise BrokerUnavailableError("away")
 
     def close(self) -> None:
@@ -55,8 +60,8 @@ class Remote:
             self.bundle = None
 
 
-class CrashError(Exception):
-    """The process ends here."""
+class CrashError(BaseException):
+    """The process ends here: nothing can be done about it."""
 
 
 class CrashingPublisher(EmbeddedPublisher):
@@ -99,6 +104,16 @@ class Machine:
         self.spool.close()
         self.start()
 
+    def publish(self, todo: list[Message]) -> None:
+        """Publish ``todo``, and clear it when it was taken."""
+        try:
+            self.spool.publish(todo)
+        except SpoolFullError:
+            return
+        except (SettingsError, RuntimeError):
+            pass  # (it is kept all the same)
+        todo.clear()
+
     def arrived(self) -> list[Message]:
         """Return what readers see: the first of every message."""
         seen: dict[bytes, Message] = {}
@@ -123,7 +138,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.integers(1, 4)),
         st.tuples(st.just("publish"), st.integers(1, 4)),
-        st.tuples(st.sampled_from(["up", "down", "silent"]), st.just(0)),
+        st.tuples(st.sampled_from(["up", "down", "silent", "locked", "broken"]), st.just(0)),
         st.tuples(st.just("forgetful"), st.integers(0, 5)),
         st.tuples(st.just("crash in commit"), st.just(0)),
         st.tuples(st.just("restart"), st.integers(0, 5)),
@@ -142,19 +157,14 @@ def test_every_message_arrives_in_order(steps: list[tuple[str, int]], max_bytes:
         todo: list[Message] = []
         num_made = 0
 
-        def publish() -> None:
-            with contextlib.suppress(SpoolFullError):
-                machine.spool.publish(todo)
-                todo.clear()
-
         for what, number in steps:
             try:
                 if what == "publish":
                     keys = [f"key{n % 2}" for n in range(num_made, num_made + number)]
                     todo += [make(num_made + n, key=key) for n, key in enumerate(keys)]
                     num_made += number
-                    publish()
-                elif what in {"up", "down", "silent", "forgetful"}:
+                    machine.publish(todo)
+                elif what in {"up", "down", "silent", "forgetful", "locked", "broken"}:
                     machine.remote.state, machine.remote.num_taken = what, number
                 elif what == "crash in commit":
                     machine.local.is_armed = True
@@ -164,17 +174,20 @@ def test_every_message_arrives_in_order(steps: list[tuple[str, int]], max_bytes:
                 elif what == "wait":
                     machine.clock.sleep(number)
                 else:
-                    machine.spool.flush(number)
+                    with contextlib.suppress(SettingsError, RuntimeError):
+                        machine.spool.flush(number)
             except CrashError:
                 machine.restart()
             assert 0 <= machine.spool.waiting_bytes <= max_bytes
 
         machine.remote.state = "up"
         machine.local.is_armed = False
+        with contextlib.suppress(SettingsError, RuntimeError):
+            machine.spool.flush(0)  # (a bundle that had failed before)
         assert machine.spool.flush(60)
         # What found no room is tried again, after the longest backoff.
         machine.clock.sleep(MAX_BACKOFF_S)
-        publish()
+        machine.publish(todo)
         assert not todo
         assert machine.spool.flush(60)
         assert machine.spool.waiting_records == machine.spool.waiting_bytes == 0
@@ -192,6 +205,38 @@ def test_while_the_broker_answers_nothing_is_written_or_repeated(machine: Machin
     assert machine.remote.log == sent
     with contextlib.closing(EmbeddedSource(EmbeddedBroker(machine.path), [SPOOL_TOPIC], "x")) as s:
         assert set(s.end_offsets().values()) == {0}
+
+
+@pytest.mark.parametrize(("state", "error"), [("locked", SettingsError), ("broken", RuntimeError)])
+def test_what_a_person_has_to_mend_is_said_and_costs_no_message(
+    machine: Machine, state: str, error: type[Exception]
+) -> None:
+    machine.remote.state = state
+    num_told = 0
+    for number in range(100):
+        try:
+            machine.spool.publish([make(number)])
+        except error:
+            num_told += 1
+        assert machine.spool.waiting_records == number + 1
+        machine.clock.sleep(0.1)
+    assert 2 <= num_told < 20, "it is said when it is tried, and tried ever less often"
+    assert isinstance(machine.spool.last_error, error)
+    machine.restart()
+    assert machine.spool.waiting_records == 100
+    machine.remote.state = "up"
+    assert machine.spool.flush(60)
+    assert [m.headers["seq"] for m in machine.remote.log] == [str(n) for n in range(100)]
+    assert machine.spool.last_error is None
+
+
+def test_a_full_spool_says_so_also_when_something_else_is_wrong(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, max_bytes=100)
+    machine.remote.state = "locked"
+    with pytest.raises(SpoolFullError, match="the password must be") as full:
+        machine.spool.publish([make(0, num_bytes=400)])
+    assert isinstance(full.value.__context__, SettingsError)
+    machine.spool.close()
 
 
 def test_a_slow_answer_is_not_sent_twice(machine: Machine) -> None:
