@@ -111,7 +111,7 @@ def obstacle(found: DeadLetter, plant: Plant, gate: Gate, *, now_ns: int) -> Rec
                 record.headers,
                 t_broker_ns=now_ns,
             )
-            gate.admit(again, plant)
+            gate.of(plant).admit(again)
     except RecordError as refused:
         return refused
     return None

@@ -63,7 +63,12 @@ class Chain:
         }
 
     def step(self) -> Step:
-        """Take one poll through decoding and alignment."""
+        """Take one poll through decoding and alignment.
+
+        The live process looks around when it has answered a poll, and so before the next one.
+        """
+        self._look_around()
+        self._balance()
         records = self.source.poll(timeout_s=POLL_TIMEOUT_S)
         of_asset: dict[str, list[Record]] = {asset: [] for asset in self._intakes}
         for record in records:
@@ -75,8 +80,6 @@ class Chain:
         for intake in self._intakes.values():
             intake.skip_to(self._read_up_to)
         self._settle()
-        self._look_around()
-        self._balance()
         return Step(records, closed)
 
     def total(self) -> Counts:

@@ -7,6 +7,8 @@ it has an instance id (static membership, KIP-345).
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,10 @@ from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Record, TopicPartition
 
 MAX_POLL_RECORDS = 500
+LONGEST_WAIT_S = 0.02
+"""How late a record may be noticed, see :meth:`KafkaSource._poll`."""
+FETCH_MAX_WAIT_S = 0.1
+"""How long the broker keeps a question for records; any other question waits behind it."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 6
 METADATA_MAX_AGE_S = 10.0
@@ -59,6 +65,7 @@ class KafkaSource:
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
                 max_poll_records=MAX_POLL_RECORDS,
+                fetch_max_wait_ms=round(FETCH_MAX_WAIT_S * 1000),
                 fetch_max_bytes=MAX_FETCH_BYTES,
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
                 metadata_max_age_ms=round(METADATA_MAX_AGE_S * 1000),
@@ -75,8 +82,7 @@ class KafkaSource:
     def poll(self, *, timeout_s: float) -> list[Record]:
         """Return the next records of committed transactions, at most one fetch."""
         with unavailable(self._settings):
-            self._let_parked_records_go_on()
-            fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
+            fetched = self._poll(timeout_s)
             self._assignment.compare(self._consumer._client.cluster.topic_id)  # noqa: SLF001
         return [_to_record(each) for batch in fetched.values() for each in batch]
 
@@ -130,6 +136,21 @@ class KafkaSource:
         """Continue reading at ``positions``."""
         for part, offset in positions.items():
             self._consumer.seek(KafkaPartition(*part), offset)
+
+    def _poll(self, timeout_s: float) -> dict[Any, list[Any]]:
+        """Wait in short turns: kafka-python 3.0.12 may sleep on while it has records.
+
+        Its own thread gets the broker's answer; when that comes between the look at what is at hand
+        and the wait, the wait is for the answer after it.
+        """
+        end_s = time.monotonic() + timeout_s
+        while True:
+            self._let_parked_records_go_on()
+            left_s = max(0.0, end_s - time.monotonic())
+            turn_ms = math.ceil(1000 * min(left_s, LONGEST_WAIT_S))
+            fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=turn_ms)
+            if fetched or left_s <= LONGEST_WAIT_S:
+                return fetched
 
     def _begin(self, topics: Sequence[str], *, is_member: bool) -> None:
         partitions = {topic: _partitions(self._consumer, topic) for topic in topics}

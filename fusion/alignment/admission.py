@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from fusion.alignment.event_time import stamps
+from fusion.alignment.event_time import Stamps, stamps
 from fusion.errors import DeadLetterReason, RecordError
-from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream, TelemetryStream
+from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream
 from fusion.schema import (
     CLAIM_HEADER,
     MAX_CLAIMED_BYTES,
@@ -31,33 +32,97 @@ MAX_REASON_TEXT = 2_000
 CUT_TEXT, CUT_HEADERS, CUT_BYTES = 256, 64, 64 * 1024
 
 
-def admit(
-    record: Record, plant: Plant, schemas: WriterSchemas | None = None
-) -> tuple[Envelope, Payload]:
-    """Return the envelope and the decoded payload of a record that ``plant`` can use.
+class Admitted(NamedTuple):
+    """What a record says, once it is known that the plant can use it."""
 
-    ``schemas`` are those it may be written with; None is the released ones.
+    envelope: Envelope
+    payload: Payload
+    stamps: Stamps
+
+    @classmethod
+    def of(cls, envelope: Envelope, payload: Payload, stream: Stream) -> Admitted:
+        """Return what ``stream`` says with this payload."""
+        return cls(envelope, payload, stamps(payload, stream))
+
+
+class Admission:
+    """What the records of one plant must be.
+
+    ``schemas`` are those that they may be written with, None is the released ones; ``resolve``
+    fetches the values that lie in the object store.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        schemas: WriterSchemas | None = None,
+        resolve: Callable[[Record], Record] | None = None,
+    ) -> None:
+        self._plant = plant
+        self._schemas = schemas
+        self._resolve = resolve
+        self._max_future_ns = round(plant.max_future_s * NANOSECONDS)
+        self._stream_of = {plant.stream_address(each.name): each for each in plant.streams}
+        self._tags_of = {s.name: {tag.name for tag in s.tags} for s in plant.telemetry_streams}
+
+    def admit(self, record: Record) -> Admitted:
+        """Return what a record says that the plant can use: envelope, payload, times.
+
+        Raises:
+            RecordError: What must hold, what came, what to change; its ``reason`` names the rule.
+        """
+        if self._resolve is not None:
+            record = self._resolve(record)
+        envelope = Envelope.from_headers(record.headers)
+        stream = self._stream_of.get(envelope.subject)
+        if stream is None:
+            raise _unknown_stream(envelope, self._plant)
+        is_claimed = CLAIM_HEADER in record.headers
+        max_bytes = MAX_CLAIMED_BYTES if is_claimed else MAX_RECORD_BYTES
+        payload = decode_payload(envelope, record.value, self._schemas, max_bytes=max_bytes)
+        self._require_fits(payload, stream)
+        admitted = Admitted.of(envelope, payload, stream)
+        # The broker's stamp, not this machine's clock: read again, a record gets the same answer.
+        ahead_ns = admitted.stamps.newest_ns - record.t_broker_ns
+        if ahead_ns > self._max_future_ns:
+            raise RecordError(
+                DeadLetterReason.FUTURE_TIME,
+                f"event time must not be more than {self._plant.max_future_s:g} s ahead of the "
+                f"broker, got {ahead_ns / NANOSECONDS:.3f} s ahead on {stream.name!r}; "
+                "set the clock of the sender, or declare its clock_offset_s",
+            )
+        return admitted
+
+    def _require_fits(self, payload: Payload, stream: Stream) -> None:
+        if not isinstance(payload, _PAYLOADS[stream.modality]):
+            raise _mismatch(stream, f"be {stream.modality}", type(payload).__name__)
+        if isinstance(payload, TelemetryBatch):
+            unknown = set(payload.tags) - self._tags_of[stream.name]
+            if unknown:
+                also = f"also {sorted(unknown)}"
+                raise _mismatch(stream, "carry tags of the plant file only", also)
+        if (
+            isinstance(stream, AudioStream)
+            and isinstance(payload, AudioChunk)
+            and payload.sample_rate_hz != stream.sample_rate_hz
+        ):
+            came = f"{payload.sample_rate_hz} Hz"
+            raise _mismatch(stream, f"have {stream.sample_rate_hz} Hz", came)
+        if stream.clock == "receive" and not _has_receive_times(payload):
+            raise _mismatch(
+                stream,
+                "say when it was received (clock: receive)",
+                "t_receive = 0, which is unknown",
+            )
+
+
+def admit(record: Record, plant: Plant, schemas: WriterSchemas | None = None) -> Admitted:
+    """Return what one record says that ``plant`` can use; :class:`Admission` is for many.
 
     Raises:
-        RecordError: What must hold, what came, what to change; its ``reason`` names the rule.
+        RecordError: See :meth:`Admission.admit`.
     """
-    envelope = Envelope.from_headers(record.headers)
-    stream = _known_stream(envelope, plant)
-    is_claimed = CLAIM_HEADER in record.headers
-    max_bytes = MAX_CLAIMED_BYTES if is_claimed else MAX_RECORD_BYTES
-    payload = decode_payload(envelope, record.value, schemas, max_bytes=max_bytes)
-    _require_fits(payload, stream)
-    newest_ns = stamps(payload, stream).newest_ns
-    # The broker's stamp, not this machine's clock: reading the record again gives the same answer.
-    if newest_ns > record.t_broker_ns + round(plant.max_future_s * NANOSECONDS):
-        ahead_s = (newest_ns - record.t_broker_ns) / NANOSECONDS
-        raise RecordError(
-            DeadLetterReason.FUTURE_TIME,
-            f"event time must not be more than {plant.max_future_s:g} s ahead of the broker, "
-            f"got {ahead_s:.3f} s ahead on {stream.name!r}; set the clock of the sender, "
-            "or declare its clock_offset_s",
-        )
-    return envelope, payload
+    return Admission(plant, schemas).admit(record)
 
 
 def dead_letter(record: Record, error: RecordError, plant: Plant) -> Message:
@@ -136,35 +201,12 @@ def _kept_name(name: str) -> str:
     return f"original-{escaped}"
 
 
-def _known_stream(envelope: Envelope, plant: Plant) -> Stream:
-    name = envelope.stream
-    for stream in plant.streams:
-        if stream.name == name and envelope.subject == plant.stream_address(name):
-            return stream
-    raise RecordError(
+def _unknown_stream(envelope: Envelope, plant: Plant) -> RecordError:
+    return RecordError(
         DeadLetterReason.UNKNOWN_STREAM,
         f"ce_subject must be a stream of {plant.address}, got {envelope.subject!r}; the plant file "
         f"has {[stream.name for stream in plant.streams]}; add the stream there or mend the sender",
     )
-
-
-def _require_fits(payload: Payload, stream: Stream) -> None:
-    if not isinstance(payload, _PAYLOADS[stream.modality]):
-        raise _mismatch(stream, f"be {stream.modality}", type(payload).__name__)
-    if isinstance(stream, TelemetryStream) and isinstance(payload, TelemetryBatch):
-        unknown = sorted(set(payload.tags) - {tag.name for tag in stream.tags})
-        if unknown:
-            raise _mismatch(stream, "carry tags of the plant file only", f"also {unknown}")
-    if (
-        isinstance(stream, AudioStream)
-        and isinstance(payload, AudioChunk)
-        and payload.sample_rate_hz != stream.sample_rate_hz
-    ):
-        raise _mismatch(stream, f"have {stream.sample_rate_hz} Hz", f"{payload.sample_rate_hz} Hz")
-    if stream.clock == "receive" and not _has_receive_times(payload):
-        raise _mismatch(
-            stream, "say when it was received (clock: receive)", "t_receive = 0, which is unknown"
-        )
 
 
 def _has_receive_times(payload: Payload) -> bool:

@@ -14,23 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fusion.alignment.accounts import Accounts
+from fusion.alignment.admission import Admitted
 from fusion.alignment.buffers import Buffer, buffer_for
-from fusion.alignment.event_time import Stamps, stamps
+from fusion.alignment.event_time import Stamps
 from fusion.alignment.health import StreamMonitor, health_of
-from fusion.alignment.ledger import (
-    Counts,
-    Decisions,
-    Entry,
-    Outcome,
-    PartitionLedger,
-    from_key,
-    to_key,
-)
+from fusion.alignment.ledger import Counts, Decisions, Entry, Outcome
 from fusion.alignment.observation import Observation
-from fusion.alignment.replayed import Replayed
 from fusion.alignment.sequence import SeenSequence
 from fusion.plant import NANOSECONDS, AudioStream, Plant, Stream
-from fusion.schema import Envelope, Payload, Record, StreamHealth, TopicPartition
+from fusion.schema import Record, StreamHealth, TopicPartition
 
 _NO_TICK = -(2**62)
 
@@ -71,10 +64,10 @@ class Aligner:
     def __init__(self, plant: Plant, *, context_ticks: int) -> None:
         self._plant = plant
         self._context_ticks = context_ticks
+        self._tick_ns = plant.tick_ns
         self._streams = {stream.name: _state(stream, plant) for stream in plant.streams}
         self._monitors = {stream.name: StreamMonitor() for stream in plant.streams}
-        self._partitions: dict[TopicPartition, PartitionLedger] = {}
-        self._replayed = Replayed()
+        self._accounts = Accounts()
         self._next_tick: int | None = None
         self._num_empty = 0
         self._given = deque[tuple[int, int]](maxlen=context_ticks)
@@ -86,25 +79,25 @@ class Aligner:
 
     # ------------------------------------------------------------------ records in
 
-    def take(self, record: Record, envelope: Envelope, payload: Payload) -> Outcome:
+    def take(self, record: Record, admitted: Admitted) -> Outcome:
         """Keep what ``record`` says about open ticks, and return its outcome so far."""
+        envelope, payload, stamps = admitted
         state = self._streams[payload.stream]
-        partition = record.topic_partition
-        is_replayed = self._replayed.holds(record)
-        floor = self._replayed.floor(record) if is_replayed else self._floor(state)
+        replayed = self._accounts.replayed
+        is_replayed = replayed.holds(record)
+        floor = replayed.floor(record) if is_replayed else self._floor(state)
         first_open = state.frontier if floor is None else max(state.frontier, floor)
         state.is_idle = False
-        ticks, outcome, told = None, Outcome.DUPLICATE, None
+        ticks, outcome = None, Outcome.DUPLICATE
         if state.seen.add(envelope.epoch, envelope.seq):
             ticks = state.buffer.add(payload, seq=envelope.seq, first_open=first_open)
             outcome = Outcome.LATE if ticks is None else Outcome.PENDING
-            told = stamps(payload, state.stream)
-            self._advance(state, told)
+            self._advance(state, stamps)
         assert state.newest_ns is not None, "a duplicate has a record before it"
         if not is_replayed:
-            monitor = self._monitors[payload.stream]
-            monitor.note(record, envelope, payload, stamps=told, outcome=outcome)
-        self._ledger(partition, record.offset).add(
+            self._monitors[payload.stream].note(record, admitted, outcome=outcome)
+        self._accounts.add(
+            record,
             Entry(
                 offset=record.offset,
                 stream=payload.stream,
@@ -115,30 +108,25 @@ class Aligner:
                 last_tick=-1 if ticks is None else ticks.last,
                 used_until_tick=-1 if ticks is None else ticks.last + state.hold_ticks,
                 floor_tick=floor,
-            )
+            ),
         )
         return outcome
 
     def refuse(self, record: Record) -> None:
         """Account for a record that could not be used; its dead letter is the caller's work."""
-        self._ledger(record.topic_partition, record.offset).add(
-            Entry(record.offset, None, "", 0, 0, Outcome.DEAD_LETTERED)
-        )
+        self._accounts.refuse(record)
 
     def is_settled(self, record: Record) -> bool:
         """Whether ``record`` was accounted for before a restart, and no open window needs it."""
-        ledger = self._partitions.get(record.topic_partition)
-        return ledger is not None and record.offset < ledger.position
+        return self._accounts.is_settled(record)
 
     def was_refused(self, record: Record) -> bool:
         """Whether ``record`` is read again after a restart, its dead letter already published."""
-        return self._replayed.was_refused(record)
+        return self._accounts.replayed.was_refused(record)
 
     def skip_to(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note that everything below ``positions`` was read, whoever it was for."""
-        for part, offset in positions.items():
-            if part in self._partitions:
-                self._partitions[part].skip_to(offset)
+        self._accounts.skip_to(positions)
 
     # ------------------------------------------------------------------ ticks out
 
@@ -187,7 +175,7 @@ class Aligner:
             return []
         tick = min(spoken) if self._next_tick is None else self._next_tick
         idle = {name for name, state in self._streams.items() if state.is_idle}
-        t_ns = tick * self._plant.tick_ns
+        t_ns = tick * self._tick_ns
         return health_of(self._monitors, self._plant, idle=idle, t_ns=t_ns)
 
     def _close(self, limit: int) -> list[Observation]:
@@ -238,10 +226,10 @@ class Aligner:
         ticks = [state.buffer.first_tick() for state in self._streams.values()]
         return min((tick for tick in ticks if tick is not None), default=None)
 
-    def _advance(self, state: _StreamState, told: Stamps) -> None:
+    def _advance(self, state: _StreamState, stamps: Stamps) -> None:
         """Move the stream's watermark on."""
-        if state.newest_ns is None or told.newest_ns > state.newest_ns:
-            state.newest_ns = told.newest_ns
+        if state.newest_ns is None or stamps.newest_ns > state.newest_ns:
+            state.newest_ns = stamps.newest_ns
             frontier = self._own_frontier(state)
             self._may_close |= frontier > state.frontier
             state.frontier = frontier
@@ -249,7 +237,7 @@ class Aligner:
     def _own_frontier(self, state: _StreamState) -> int:
         if state.newest_ns is None:
             return _NO_TICK
-        return (state.newest_ns - state.lateness_ns) // self._plant.tick_ns
+        return (state.newest_ns - state.lateness_ns) // self._tick_ns
 
     def _floor(self, state: _StreamState) -> int | None:
         """Return the closed frontier where it lies above the stream's own, else None."""
@@ -271,14 +259,12 @@ class Aligner:
     def positions(self) -> dict[TopicPartition, int]:
         """Return, per partition, the offset of the oldest record that an open window needs."""
         self._settle()
-        return {part: ledger.position for part, ledger in self._partitions.items()}
+        return self._accounts.positions()
 
     def counts(self) -> dict[TopicPartition, Counts]:
         """Return what became of every record that was read, per partition."""
         next_tick = _NO_TICK if self._next_tick is None else self._next_tick
-        return {
-            part: ledger.counts(next_tick=next_tick) for part, ledger in self._partitions.items()
-        }
+        return self._accounts.counts(next_tick=next_tick)
 
     def total(self) -> Counts:
         """Return what became of every record that was read."""
@@ -286,16 +272,13 @@ class Aligner:
 
     def decisions(self) -> dict[TopicPartition, Decisions]:
         """Return what a repeat of the records kept since :meth:`positions` must decide alike."""
-        return {part: ledger.decisions() for part, ledger in self._partitions.items()}
+        return self._accounts.decisions()
 
     def snapshot(self) -> dict[str, Any]:
         """Return what a restart at :meth:`positions` needs, for JSON."""
         self._settle()
         return {
-            "partitions": {
-                to_key(part): self._replayed.completed(part, ledger.snapshot())
-                for part, ledger in self._partitions.items()
-            },
+            "partitions": self._accounts.snapshot(),
             "streams": {
                 name: {"newest_ns": s.settled_newest_ns, "seen": s.settled_seen.snapshot()}
                 for name, s in self._streams.items()
@@ -310,13 +293,7 @@ class Aligner:
         The next records are those at the snapshot's positions. Ticks that were delivered before
         are given again, to rebuild the window.
         """
-        assert not self._partitions, "restore comes before the first record"
-        for key, part in snapshot["partitions"].items():
-            partition = from_key(key)
-            self._partitions[partition] = PartitionLedger(
-                part["position"], Counts(**part["settled"])
-            )
-            self._replayed.restore(partition, part)
+        self._accounts.restore(snapshot["partitions"])
         for name, settled in snapshot["streams"].items():
             state = self._streams[name]
             state.newest_ns = state.settled_newest_ns = settled["newest_ns"]
@@ -342,22 +319,14 @@ class Aligner:
         from_tick, num_empty = next(kept, (self._next_tick, self._num_empty))
         return _Window(from_tick, num_empty, closed_before)
 
-    def _ledger(self, partition: TopicPartition, offset: int) -> PartitionLedger:
-        ledger = self._partitions.get(partition)
-        if ledger is None:
-            ledger = self._partitions[partition] = PartitionLedger(offset)
-        return ledger
-
     def _settle(self) -> None:
         # Before the first tick nothing is needed but what waits for it: a plant whose records are
         # all refused must be able to commit, too.
-        next_tick, context_ticks = self._next_tick or 0, self._context_ticks
-        for ledger in self._partitions.values():
-            ledger.settle(
-                next_tick=next_tick,
-                needed_from_tick=max(0, next_tick - context_ticks),
-                forget=self._forget,
-            )
+        next_tick = self._next_tick or 0
+        needed_from_tick = max(0, next_tick - self._context_ticks)
+        self._accounts.settle(
+            next_tick=next_tick, needed_from_tick=needed_from_tick, forget=self._forget
+        )
 
     def _forget(self, entry: Entry) -> None:
         if entry.stream is not None:

@@ -88,26 +88,26 @@ class TelemetryBuffer:
         num_tags = len(stream.tags)
         self._held_C = np.full(num_tags, np.nan)
         self._held_at_C_ns = np.full(num_tags, LONG_AGO_NS, np.int64)
-        # parts of (times [R], sequence number, values [R, C], NaN where not usable)
-        self._parts = ByTick[tuple[NDArray[np.int64], int, NDArray[np.float64]]]()
+        self._parts = ByTick[_Rows]()
 
     def add(self, payload: Payload, *, seq: int, first_open: int) -> Ticks | None:
         """Keep the rows that lie in ``first_open`` or later, split by tick."""
         assert isinstance(payload, TelemetryBatch)
         t_R_ns = event_times_ns(payload, self._stream)
-        first = int(t_R_ns[t_R_ns.argmin()]) // self._tick_ns
-        last = int(t_R_ns[t_R_ns.argmax()]) // self._tick_ns
+        first = last = int(t_R_ns[0]) // self._tick_ns
+        if len(t_R_ns) > 1:
+            first = int(t_R_ns.min()) // self._tick_ns
+            last = int(t_R_ns.max()) // self._tick_ns
         if last < first_open:
             return None
-        values_RC = self._usable(payload)
+        rows = _Rows(t_R_ns, seq, *self._in_plant_order(payload))
         if first == last:
-            self._parts.add(first, (t_R_ns, seq, values_RC))
+            self._parts.add(first, rows)
             return Ticks(first, last)
         tick_R = t_R_ns // self._tick_ns
         ticks = [tick for tick in np.unique(tick_R).tolist() if tick >= first_open]
         for tick in ticks:
-            rows_R = tick_R == tick
-            self._parts.add(tick, (t_R_ns[rows_R], seq, values_RC[rows_R]))
+            self._parts.add(tick, rows.where(tick_R == tick))
         return Ticks(ticks[0], last)
 
     def take(self, tick: int) -> Sense | None:
@@ -152,29 +152,48 @@ class TelemetryBuffer:
         """Return the newest tick with a row in it."""
         return self._parts.last()
 
-    def _usable(self, batch: TelemetryBatch) -> NDArray[np.float64]:
-        """Return the values [R, C] in the plant's order of tags, NaN where there is no usable."""
-        is_usable_RC = np.isfinite(batch.values_RC)
-        is_usable_RC &= batch.quality_RC <= _WORST_USED
-        sent_RC = np.where(is_usable_RC, batch.values_RC, np.nan)
+    def _in_plant_order(
+        self, batch: TelemetryBatch
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+        """Return values and qualities [R, C] with the tags in the order of the plant file."""
         if batch.tags == self._names:
-            return sent_RC
-        values_RC = np.full((len(sent_RC), len(self._names)), np.nan)
-        values_RC[:, [self._column[tag] for tag in batch.tags]] = sent_RC
-        return values_RC
+            return batch.values_RC, batch.quality_RC
+        columns = [self._column[tag] for tag in batch.tags]
+        values_RC = np.full((len(batch.values_RC), len(self._names)), np.nan)
+        quality_RC = np.full(values_RC.shape, Quality.NOT_REPORTED, np.uint8)
+        values_RC[:, columns], quality_RC[:, columns] = batch.values_RC, batch.quality_RC
+        return values_RC, quality_RC
 
 
-def _in_time_order(
-    parts: list[tuple[NDArray[np.int64], int, NDArray[np.float64]]],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return times [R] and values [R, C]; of rows of one time the later sent is last."""
-    t_R_ns, _, values_RC = parts[0]
+class _Rows(NamedTuple):
+    """Rows of one record, as they were sent: what is usable is asked once a tick, of all rows."""
+
+    t_R_ns: NDArray[np.int64]
+    seq: int
+    values_RC: NDArray[np.float64]
+    quality_RC: NDArray[np.uint8]
+
+    def where(self, is_wanted_R: NDArray[np.bool_]) -> _Rows:
+        t_R_ns, seq, values_RC, quality_RC = self
+        return _Rows(t_R_ns[is_wanted_R], seq, values_RC[is_wanted_R], quality_RC[is_wanted_R])
+
+
+def _in_time_order(parts: list[_Rows]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return times [R] and values [R, C], NaN where there is no usable one.
+
+    Of rows of one time the later sent is last.
+    """
+    t_R_ns, _, values_RC, quality_RC = parts[0]
     if len(parts) > 1:
-        t_R_ns = np.concatenate([times for times, _, _ in parts])
-        values_RC = np.concatenate([values for _, _, values in parts])
+        t_R_ns = np.concatenate([rows.t_R_ns for rows in parts])
+        values_RC = np.concatenate([rows.values_RC for rows in parts])
+        quality_RC = np.concatenate([rows.quality_RC for rows in parts])
+    is_usable_RC = np.isfinite(values_RC)
+    is_usable_RC &= quality_RC <= _WORST_USED
+    values_RC = np.where(is_usable_RC, values_RC, np.nan)
     if (t_R_ns[1:] > t_R_ns[:-1]).all():
         return t_R_ns, values_RC
-    seq_R = np.concatenate([np.full(len(times), seq) for times, seq, _ in parts])
+    seq_R = np.concatenate([np.full(len(rows.t_R_ns), rows.seq) for rows in parts])
     order_R = np.lexsort((seq_R, t_R_ns))
     return t_R_ns[order_R], values_RC[order_R]
 

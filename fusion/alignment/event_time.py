@@ -58,7 +58,7 @@ def stamps(payload: Payload, stream: Stream) -> Stamps:
     """Return the newest event time in ``payload``, and when that was received."""
     if isinstance(payload, TelemetryBatch):
         t_R_ns = event_times_ns(payload, stream)
-        newest = t_R_ns.argmax()
+        newest = t_R_ns.argmax() if len(t_R_ns) > 1 else 0
         return Stamps(int(t_R_ns[newest]), int(payload.t_receive_R_ns[newest]))
     if isinstance(payload, AudioChunk):
         return Stamps(sound_start_ns(payload, stream) + _length_ns(payload), payload.t_receive_ns)

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from fusion.alignment.admission import Admitted
 from fusion.alignment.clocks import SPAN_NS, StreamClock, skews_ns
-from fusion.alignment.event_time import Stamps
 from fusion.alignment.ledger import Outcome
 from fusion.plant import NANOSECONDS, Plant
-from fusion.schema import AudioChunk, Envelope, Payload, Record, StreamHealth
+from fusion.schema import AudioChunk, Record, StreamHealth
 
 MAX_EPOCHS = 8
 RATE_SPANS = 7
@@ -40,20 +40,19 @@ class StreamMonitor:
     def note(
         self,
         record: Record,
-        envelope: Envelope,
-        payload: Payload,
+        admitted: Admitted,
         *,
-        stamps: Stamps | None,
         outcome: Outcome,
     ) -> None:
-        """Count one record. A duplicate (``stamps`` None) says nothing new of clock and gaps."""
+        """Count one record. A duplicate says nothing new of clock and gaps."""
+        envelope, payload, stamps = admitted
         self.records += 1
         span = record.t_broker_ns // SPAN_NS
         if self._arrivals and span <= self._arrivals[-1][0]:
             self._arrivals[-1][1] += 1
         else:
             self._arrivals.append([span, 1])
-        if stamps is None:
+        if outcome is Outcome.DUPLICATE:
             self.duplicate += 1
             return
         self.late += outcome is Outcome.LATE

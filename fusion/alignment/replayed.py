@@ -26,7 +26,7 @@ class Replayed:
 
     def holds(self, record: Record) -> bool:
         """Whether ``record`` was read before the restart."""
-        return record.offset < self._up_to.get(record.topic_partition, 0)
+        return bool(self._up_to) and record.offset < self._up_to.get(record.topic_partition, 0)
 
     def floor(self, record: Record) -> int | None:
         """Return the closed frontier that ``record`` met then; None where it met none."""
@@ -34,7 +34,8 @@ class Replayed:
 
     def was_refused(self, record: Record) -> bool:
         """Whether the dead letter of ``record`` is published already."""
-        return record.offset in self._refused.get(record.topic_partition, ())
+        refused = self._refused and self._refused.get(record.topic_partition)
+        return bool(refused) and record.offset in refused
 
     def completed(self, partition: TopicPartition, part: dict[str, Any]) -> dict[str, Any]:
         """Return the snapshot ``part`` with what is known of records that are still to be read.

@@ -159,13 +159,13 @@ def _column(
     content: dict[str, Any], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> NDArray[Any]:
     data: bytes = content[name]
-    expected = math.prod(shape) * dtype.itemsize
-    if len(data) != expected:
-        raise _undecodable(
-            f"column {name!r} must hold {expected} bytes for {' x '.join(map(str, shape))} cells",
-            f"it holds {len(data)}",
-        )
-    return np.frombuffer(data, dtype).reshape(shape)
+    if len(data) == math.prod(shape) * dtype.itemsize:
+        return np.ndarray(shape, dtype, data)
+    raise _undecodable(
+        f"column {name!r} must hold {math.prod(shape) * dtype.itemsize} bytes for "
+        f"{' x '.join(map(str, shape))} cells",
+        f"it holds {len(data)}",
+    )
 
 
 def _decode_telemetry(stream: str, content: dict[str, Any]) -> TelemetryBatch:
@@ -177,13 +177,13 @@ def _decode_telemetry(stream: str, content: dict[str, Any]) -> TelemetryBatch:
         )
     if len(set(tags)) != len(tags):
         raise _undecodable("a batch must name each tag once", f"it names {sorted(tags)}")
-    cells = (num_rows, len(tags))
+    rows, cells = (num_rows,), (num_rows, len(tags))
     return TelemetryBatch(
         stream=stream,
         tags=tags,
-        t_source_R_ns=_column(content, "t_source", _INT64, (num_rows,)),
-        t_server_R_ns=_column(content, "t_server", _INT64, (num_rows,)),
-        t_receive_R_ns=_column(content, "t_receive", _INT64, (num_rows,)),
+        t_source_R_ns=_column(content, "t_source", _INT64, rows),
+        t_server_R_ns=_column(content, "t_server", _INT64, rows),
+        t_receive_R_ns=_column(content, "t_receive", _INT64, rows),
         values_RC=_column(content, "values", _FLOAT64, cells),
         quality_RC=_column(content, "quality", _UINT8, cells),
         status_RC=_column(content, "status", _UINT32, cells),

@@ -146,6 +146,8 @@ class Envelope:
                 f"the header 'seq' must be a whole number, got {headers.get('seq')!r}; "
                 "count records per stream from 0",
             ) from wrong
+        if "".join((*headers, *headers.values())).isascii():  # (as nearly always)
+            return envelope
         for name in headers:
             if not _is_utf8(name):
                 raise RecordError(
@@ -165,4 +167,4 @@ class Envelope:
 
 def _is_utf8(text: str) -> bool:
     """Whether no byte of ``text`` came as a lone surrogate, which no JSON document may hold."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -9,14 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusion.alignment import Aligner, Counts, Decisions, Observation, Outcome, admit, dead_letter
+from fusion.alignment import (
+    Admission,
+    Aligner,
+    Counts,
+    Decisions,
+    Observation,
+    Outcome,
+    dead_letter,
+)
 from fusion.errors import RecordError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
 from fusion.schema import (
-    Envelope,
     Message,
-    Payload,
     Record,
     StreamHealth,
     TopicPartition,
@@ -32,16 +38,12 @@ MAX_AHEAD_TICKS = 40
 class Gate:
     """What opens records: claimed values from the object store, schemas that senders write with."""
 
-    resolve: Callable[[Record], Record] = lambda record: record
+    resolve: Callable[[Record], Record] | None = None
     schemas: WriterSchemas | None = None
 
-    def admit(self, record: Record, plant: Plant) -> tuple[Envelope, Payload]:
-        """Return the envelope and the payload of a record that ``plant`` can use.
-
-        Raises:
-            RecordError: It cannot be used; the ``reason`` names the rule that it breaks.
-        """
-        return admit(self.resolve(record), plant, self.schemas)
+    def of(self, plant: Plant) -> Admission:
+        """Return what opens the records of ``plant``."""
+        return Admission(plant, self.schemas, self.resolve)
 
 
 RELEASED = Gate()
@@ -75,7 +77,7 @@ class Intake:
         self._plant = plant
         self._clock = clock
         self._has_unread = has_unread
-        self._gate = gate
+        self._admission = gate.of(plant)
         self._aligner = Aligner(plant, context_ticks=context_ticks)
         self._idle_watch = IdleWatch(plant, now_ns=clock.monotonic_ns())
         self._topic_of = {s.name: plant.topic(s.modality) for s in plant.streams}
@@ -92,15 +94,15 @@ class Intake:
                 self._aligner.refuse(record)
                 continue
             try:
-                envelope, payload = self._gate.admit(record, self._plant)
+                admitted = self._admission.admit(record)
             except RecordError as error:
                 taken.dead_letters.append(dead_letter(record, error, self._plant))
                 self._aligner.refuse(record)
                 continue
             # What comes too late holds no tick open; a sender whose clock went back says only that.
-            outcome = self._aligner.take(record, envelope, payload)
-            if outcome not in {Outcome.DUPLICATE, Outcome.LATE}:
-                heard.add(payload.stream)
+            outcome = self._aligner.take(record, admitted)
+            if outcome is Outcome.PENDING:
+                heard.add(admitted.payload.stream)
         self._watch_silence(heard)
         taken.observations = self._aligner.closed()
         return taken
@@ -194,14 +196,14 @@ def align_recorded(
     Raises:
         ObjectStoreUnavailableError, BrokerUnavailableError: The gate cannot be opened now.
     """
-    aligner = Aligner(plant, context_ticks=MAX_GAP_TICKS)
+    aligner, admission = Aligner(plant, context_ticks=MAX_GAP_TICKS), gate.of(plant)
     for record in records:
         try:
-            envelope, payload = gate.admit(record, plant)
+            admitted = admission.admit(record)
         except RecordError:
             aligner.refuse(record)
             continue
-        aligner.take(record, envelope, payload)
+        aligner.take(record, admitted)
         yield from aligner.closed()
     yield from aligner.flush()
 

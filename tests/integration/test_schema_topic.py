@@ -123,7 +123,7 @@ def test_an_edge_that_is_upgraded_first_is_understood(
         edge.send(sound(3))
         for number, record in enumerate(next(arrivals), start=2):
             assert reason_of(record, plant, None) is DeadLetterReason.UNKNOWN_SCHEMA
-            _, payload = admit(record, plant, schemas)
+            payload = admit(record, plant, schemas).payload
             assert isinstance(payload, AudioChunk)
             assert payload.samples_N.tolist() == SAMPLES_N.tolist()
             assert replace(payload, samples_N=SAMPLES_N) == sound(number)

@@ -68,7 +68,7 @@ def refused(bad: Record) -> RecordError:
 
 @pytest.mark.parametrize("payload", [telemetry(), sound(), picture()])
 def test_what_fits_the_plant_is_admitted(payload: Payload) -> None:
-    envelope, admitted = admit(record(payload), PLANT)
+    envelope, admitted, _ = admit(record(payload), PLANT)
     assert envelope.stream == admitted.stream == payload.stream
     assert type(admitted) is type(payload)
 

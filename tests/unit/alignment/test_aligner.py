@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.alignment import Aligner, Counts, Observation, Outcome
+from fusion.alignment import Admitted, Aligner, Counts, Observation, Outcome
 from fusion.plant import NANOSECONDS, Plant, parse_plant
 from fusion.schema import (
     AudioChunk,
@@ -78,6 +78,7 @@ class Desk:
 
     def __init__(self, plant: Plant = PLANT) -> None:
         self.aligner = Aligner(plant, context_ticks=CONTEXT_TICKS)
+        self._plant = plant
         self._offsets: Counter[str] = Counter()
 
     def put(self, payload: Payload, *, seq: int | None = None) -> Outcome:
@@ -86,7 +87,8 @@ class Desk:
         seq = offset if seq is None else seq
         record = Record(payload.stream, 0, offset, "", b"", {}, 0)
         envelope = Envelope(str(seq), "", "", f"x/{payload.stream}", "", seq, "boot")
-        return self.aligner.take(record, envelope, payload)
+        stream = self._plant.stream(payload.stream)
+        return self.aligner.take(record, Admitted.of(envelope, payload, stream))
 
     @property
     def total(self) -> Counts:

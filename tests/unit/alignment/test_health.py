@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.alignment import Aligner
+from fusion.alignment import Admitted, Aligner
 from fusion.plant import NANOSECONDS, Plant, parse_plant
 from fusion.schema import (
     AudioChunk,
@@ -70,9 +70,10 @@ class Broker:
         self.read.append(Read(record, Envelope("", "", "", f"x/{stream}", "", seq, epoch), payload))
 
 
-def feed(aligner: Aligner, read: list[Read]) -> None:
+def feed(aligner: Aligner, read: list[Read], plant: Plant = PLANT) -> None:
     for each in read:
-        aligner.take(each.record, each.envelope, each.payload)
+        stream = plant.stream(each.payload.stream)
+        aligner.take(each.record, Admitted.of(each.envelope, each.payload, stream))
         aligner.closed()
 
 
@@ -157,8 +158,9 @@ def test_the_clock_that_is_off_is_skewed_and_a_declared_offset_mends_it() -> Non
         s.model_copy(update={"clock_offset_s": -3.0 if s.name == "side" else 0.0})
         for s in PLANT.streams
     ]
-    aligner = Aligner(PLANT.model_copy(update={"streams": tuple(mended)}), context_ticks=4)
-    feed(aligner, broker.read)
+    plant = PLANT.model_copy(update={"streams": tuple(mended)})
+    aligner = Aligner(plant, context_ticks=4)
+    feed(aligner, broker.read, plant)
     side = health(aligner)["side"]
     assert (side.skew_s, side.is_skewed) == (0.0, False)
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.alignment import Aligner, Outcome
+from fusion.alignment import Admitted, Aligner, Outcome
 from fusion.plant import AudioStream, Plant, Stream, TelemetryStream, parse_plant
 from fusion.schema import AudioChunk, Envelope, Payload, Quality, Record, TelemetryBatch, VideoFrame
 from tests.unit.alignment.naive import NS, Event, LetGo, NaiveAligner, Sent, Tick
@@ -156,7 +156,8 @@ def run(plant: Plant, events: list[Event]) -> tuple[list[Tick], list[Outcome]]:
             record = Record(topic, 0, offsets[topic], "", b"", {}, t_broker_ns=T0_NS)
             offsets[topic] += 1
             envelope = Envelope("", "", "", f"x/{name}", "", event.seq, event.epoch)
-            outcomes.append(aligner.take(record, envelope, event.payload))
+            admitted = Admitted.of(envelope, event.payload, plant.stream(name))
+            outcomes.append(aligner.take(record, admitted))
         observations += aligner.closed()
         assert aligner.total().read == len(outcomes)
     observations += aligner.flush()

@@ -135,11 +135,11 @@ def is_usable(record: Record) -> bool:
 
 def push(aligner: Aligner, record: Record) -> list[Observation]:
     try:
-        envelope, payload = admit(record, PLANT)
+        admitted = admit(record, PLANT)
     except RecordError:
         aligner.refuse(record)
         return []
-    aligner.take(record, envelope, payload)
+    aligner.take(record, admitted)
     return aligner.closed()
 
 

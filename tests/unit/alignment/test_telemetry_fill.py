@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.alignment import Aligner
+from fusion.alignment import Admitted, Aligner
 from fusion.plant import Plant, parse_plant
 from fusion.schema import Envelope, Quality, Record, TelemetryBatch
 
@@ -129,7 +129,8 @@ def test_every_tick_says_what_the_obvious_fill_says(
     random.shuffle(order)  # type: ignore[attr-defined]
     for offset, seq in enumerate(order):
         record = Record("t", 0, offset, "", b"", {}, 0)
-        aligner.take(record, Envelope("", "", "", "x/process", "", seq, "boot"), sent[seq])
+        envelope = Envelope("", "", "", "x/process", "", seq, "boot")
+        aligner.take(record, Admitted.of(envelope, sent[seq], plant.streams[0]))
     observations = aligner.flush()
 
     sent_ticks = {int(t) // TICK_NS for batch in sent for t in batch.t_source_R_ns}

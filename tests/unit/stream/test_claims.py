@@ -403,9 +403,9 @@ def test_stored_records_come_with_values_and_refused_ones_are_refused_at_the_gat
     store.put(claim.key, message.value)
     resolver = ClaimResolver(store, prefix="rig", clock=clock, patience_s=None, missing_pauses_s=())
     gate = Gate(resolver.resolve)
-    assert gate.admit(good, PLANT)[1].stream == "process"
+    assert gate.of(PLANT).admit(good)[1].stream == "process"
     with pytest.raises(RecordError):
-        gate.admit(bad, PLANT)
+        gate.of(PLANT).admit(bad)
     assert list(align_recorded([good, bad], PLANT, gate))
     assert list(align_recorded([bad], PLANT, gate)) == []
     store.is_away = True
