@@ -55,7 +55,8 @@ def ingest_once(
     fetch), or after ``max_seconds``.
 
     Raises:
-        BrokerUnavailableError, LakeUnavailableError: What was appended before stays; call again.
+        BrokerUnavailableError, LakeUnavailableError: What was appended before stays; call again,
+            with this source or another.
     """
     if max_records < 1 or max_seconds <= 0:
         raise InputError(
@@ -67,19 +68,25 @@ def ingest_once(
     starts = source.positions()
     num_read: Counter[str] = Counter()
     num_stored, waiting, waiting_bytes = 0, list[Record](), 0
-    while (
-        any(_left(ends, source.positions()).values())
-        and num_read.total() < max_records
-        and clock.monotonic_ns() < deadline_ns
-    ):
-        records = source.poll(timeout_s=POLL_S)
-        num_read.update(record.topic for record in records)
-        waiting += records
-        waiting_bytes += sum(len(record.value) for record in records)
-        if waiting_bytes >= APPEND_BYTES:
-            num_stored += lake.append(waiting)
-            waiting, waiting_bytes = [], 0
-    num_stored += lake.append(waiting)
+    try:
+        while (
+            any(_left(ends, source.positions()).values())
+            and num_read.total() < max_records
+            and clock.monotonic_ns() < deadline_ns
+        ):
+            records = source.poll(timeout_s=POLL_S)
+            num_read.update(record.topic for record in records)
+            waiting += records
+            waiting_bytes += sum(len(record.value) for record in records)
+            if waiting_bytes >= APPEND_BYTES:
+                num_stored += lake.append(waiting)
+                waiting, waiting_bytes = [], 0
+        num_stored += lake.append(waiting)
+    except BaseException:
+        # The lake does not name a partition of which it has nothing yet, so that nobody would seek
+        # back to the records of it that were read and not stored.
+        source.seek(starts)
+        raise
     stops = source.positions()
     num_offsets = _per_topic({part: stops[part] - starts[part] for part in ends})
     return IngestReport(

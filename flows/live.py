@@ -93,7 +93,9 @@ def open_live(
         # One of each for all plants: a store that is away is waited for once.
         resolver = wiring.open_resolver(settings, first, wait=wait)
         gate = Gate(resolver.resolve, stack.enter_context(open_schemas(first, settings)))
-        homes = Homes(lambda: read_checkpoints(first, settings), clock)
+        homes = Homes(
+            lambda: read_checkpoints(first, settings), clock, wiring.key_partitions(settings, first)
+        )
         opener = _Opener(first, group, settings, models, gate, source, homes, skip_backlog)
         live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat, on_lost)
         stack.callback(live.close)

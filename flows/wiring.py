@@ -235,6 +235,12 @@ def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:
     return embedded_broker.describe_topics(_embedded(settings), topics)
 
 
+def key_partitions(settings: Settings, plant: Plant) -> Callable[[str], int]:
+    """Return what tells the partition number that the broker's own clients choose for a key."""
+    broker = kafka_io if settings.broker == "kafka" else embedded_broker
+    return lambda key: broker.partition_of(key, plant.topics.partitions)
+
+
 def topic_ids(settings: Settings, topics: Collection[str]) -> dict[str, str]:
     """Return the broker's own name of each of ``topics``: a topic that is made anew has another.
 

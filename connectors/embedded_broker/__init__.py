@@ -7,7 +7,7 @@ processes may use the file; SQLite's write-ahead log lets readers go on while on
 """
 
 from connectors.embedded_broker.file import EmbeddedBroker
-from connectors.embedded_broker.publisher import EmbeddedPublisher
+from connectors.embedded_broker.publisher import EmbeddedPublisher, partition_of
 from connectors.embedded_broker.source import EmbeddedSource
 from connectors.embedded_broker.topics import apply_topics, describe_topics
 
@@ -17,4 +17,5 @@ __all__ = [
     "EmbeddedSource",
     "apply_topics",
     "describe_topics",
+    "partition_of",
 ]

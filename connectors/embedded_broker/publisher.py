@@ -109,10 +109,15 @@ class EmbeddedPublisher:
 def _number(message: Message, num_partitions: int) -> int:
     """Return the partition that ``message`` goes to."""
     if message.partition is None:
-        return zlib.crc32(message.key.encode()) % num_partitions
+        return partition_of(message.key, num_partitions)
     if not 0 <= message.partition < num_partitions:
         raise ValueError(
             f"topic {message.topic!r} has partitions 0 to {num_partitions - 1}, a message is for "
             f"{message.partition}; let its key decide, or create the topic with more"
         )
     return message.partition
+
+
+def partition_of(key: str, num_partitions: int) -> int:
+    """Return the partition of a topic that messages of ``key`` go to."""
+    return zlib.crc32(key.encode()) % num_partitions

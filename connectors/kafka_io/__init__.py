@@ -5,7 +5,7 @@ still only grow, and accounts count records, not offsets.
 """
 
 from connectors.kafka_io.access import require_access
-from connectors.kafka_io.publisher import KafkaPublisher
+from connectors.kafka_io.publisher import KafkaPublisher, partition_of
 from connectors.kafka_io.settings import KafkaSettings
 from connectors.kafka_io.source import KafkaSource, Membership
 from connectors.kafka_io.topics import apply_topics, describe_topics, present_topics, topic_ids
@@ -17,6 +17,7 @@ __all__ = [
     "Membership",
     "apply_topics",
     "describe_topics",
+    "partition_of",
     "present_topics",
     "require_access",
     "topic_ids",

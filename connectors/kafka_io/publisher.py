@@ -9,6 +9,7 @@ from typing import Any
 
 import kafka
 from kafka.errors import KafkaError
+from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
@@ -158,3 +159,13 @@ def _to_offsets(commit: Mapping[TopicPartition, int]) -> dict[Any, OffsetAndMeta
 def _await_all(futures: Sequence[Any]) -> None:
     for future in futures:
         future.get(timeout=REQUEST_TIMEOUT_S)
+
+
+def partition_of(key: str, num_partitions: int) -> int:
+    """Return the partition of a topic that messages of ``key`` go to, as all of Kafka's clients do.
+
+    Example:
+        >>> partition_of("demo/lab/utilities/line1/cell1/pump-b", 3)
+        1
+    """
+    return (murmur2(key.encode(errors="surrogateescape")) & 0x7FFFFFFF) % num_partitions

@@ -106,7 +106,7 @@ class KafkaSource:
             held = set(self._consumer.paused())
             others = set(self._consumer.assignment()) - held
             self._consumer.pause(*others)
-            self._poll_once(0)
+            self._ask_for_records(0)
             self._consumer.resume(*(others & set(self._consumer.assignment())))
 
     def hold(self, partitions: Collection[TopicPartition]) -> None:

@@ -21,14 +21,22 @@ LOOK_AGAIN_S = 5.0
 
 
 class Homes:
-    """Which partition number the records of each plant must come in: where they came first.
+    """Which partition number the records of each plant must come in: where its checkpoint is.
 
     ``look`` reads the newest checkpoints, to see whether another process knows a plant that is new
-    here.
+    here. One that nobody knows is at home where ``home_of`` says that the broker puts its key, not
+    where it comes first: partitions are read in no order, and one misplaced record could make all
+    others strangers. Where the broker does not say (None), it is where it comes first.
     """
 
-    def __init__(self, look: Callable[[], Mapping[str, bytes]], clock: Clock) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Mapping[str, bytes]],
+        clock: Clock,
+        home_of: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         self._look = look
+        self._home_of = home_of
         self._clock = clock
         self._looked_ns: int | None = None
         self._numbers: dict[str, int] = {}
@@ -47,12 +55,15 @@ class Homes:
         """
         if address not in self._numbers and self._is_due():
             self.learn(self._look())
-        home = self._numbers.setdefault(address, number)
+        if address not in self._numbers:
+            by_key = self._home_of(address)
+            self._numbers[address] = number if by_key is None else by_key
+        home = self._numbers[address]
         if home != number:
             raise RecordError(
                 DeadLetterReason.WRONG_PARTITION,
-                f"records of {address!r} must come in partition {home}, where its first ones came "
-                f"and its checkpoint is, got one in partition {number}; let every sender choose "
+                f"records of {address!r} must come in partition {home}, where their key belongs "
+                f"or their checkpoint is, got one in partition {number}; let every sender choose "
                 "the partition by the key as Kafka's own clients do (murmur2), leave the number of "
                 "partitions as it was, and replay this dead letter",
             )

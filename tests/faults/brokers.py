@@ -108,13 +108,14 @@ class Cluster(Broker):
 class SmallDisk:
     """A disk of its own that can be filled to the last byte; needs the right to mount one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, size_mb: int = SMALL_DISK_MB) -> None:
         self.folder = folder
+        self._size_mb = size_mb
         self._ballast = folder / "ballast"
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        size = f"size={SMALL_DISK_MB}m"
+        size = f"size={self._size_mb}m"
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", size, "tmpfs", self.folder],
             check=True,

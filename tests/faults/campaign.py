@@ -34,9 +34,11 @@ from tests.faults.harms import KINDS, UNHARMED, Kind
 from tests.faults.model import quick_model
 from tests.faults.run import CONTEXT, Members, Place, Report, Run, StoppedError, poison_table
 from tests.faults.verdict import COMMAND_TOPIC, Left, judge, what_is_left
-from tests.faults.workload import make_workload, plant_files, publish
+from tests.faults.workload import addressed, make_workload, plant_files, publish, without_poison
 
-NUM_WORKLOADS = 4
+NUM_POISONED = 4
+NUM_WORKLOADS = NUM_POISONED + 1
+"""The last one has no poison: what a sender lets through to the broker."""
 SESSION_TIMEOUT_S = 6
 """The shortest that Kafka allows by default: how long a dead member keeps its partitions."""
 BROKERS: dict[str, Callable[[Path], Broker]] = {
@@ -53,6 +55,13 @@ class Job:
 
     kind: Kind
     seed: int
+
+    @property
+    def workload(self) -> int:
+        """The number of what is sent in it."""
+        if self.kind is UNHARMED:
+            return self.seed
+        return NUM_POISONED if self.kind.sends_itself else self.seed % NUM_POISONED
 
     @property
     def wants(self) -> frozenset[str]:
@@ -73,8 +82,9 @@ class Campaign:
         self.members = Members()
         plants = [load_plant(path) for path in plant_files(folder, "made")]
         self._workloads: dict[int, list[Message]] = {
-            number: make_workload(number, plants) for number in range(NUM_WORKLOADS)
+            number: make_workload(number, plants) for number in range(NUM_POISONED)
         }
+        self._workloads[NUM_POISONED] = without_poison(make_workload(NUM_POISONED, plants))
 
     def do(self, job: Job) -> Report:
         """Do one run and judge it."""
@@ -84,9 +94,13 @@ class Campaign:
             place = self._place(job)
             files = plant_files(place.folder, f"f{job.seed}")
             plants = [load_plant(path) for path in files]
-            which = job.seed % NUM_WORKLOADS
-            publish(self._workloads[which], plants, place.settings, claims=kind.store is not None)
-            run = Run(place, report, files, self.members)
+            which = job.workload
+            messages = addressed(
+                self._workloads[which], plants, place.settings, claims=kind.store is not None
+            )
+            if not kind.sends_itself:
+                publish(messages, plants, place.settings)
+            run = Run(place, report, files, self.members, plants=plants, messages=messages)
             kind.harm(run)
             report.recoveries_s = run.recoveries_s()
             left = what_is_left(plants, place.settings)
@@ -166,7 +180,8 @@ def _judge(left: Left, expected: Left, report: Report, kind: Kind) -> None:
     refused = [poison for where, poison in left.poisons.items() if where in left.dead_letters]
     report.poisons = poison_table(Counter(left.poisons.values()), Counter(refused))
     verdict = judge(left, expected, may_miss_claims=kind.may_miss_claims)
-    report.num_lost, report.num_doubled = verdict.num_lost, verdict.num_doubled
+    report.num_lost += verdict.num_lost
+    report.num_doubled += verdict.num_doubled
     report.faults += verdict.wrong
 
 
@@ -214,9 +229,9 @@ def main(arguments: Sequence[str]) -> int:
     CONTEXT.set_forkserver_preload(["tests.faults.member"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     kinds = [kind for kind in KINDS if not options.kinds or kind.name in options.kinds]
-    if os.geteuid() and any(kind.ground == "small disk" for kind in kinds):
+    if os.geteuid() and any(kind.mounts for kind in kinds):
         sys.stdout.write("left out: full disks, which need the right to mount one (root)\n")
-        kinds = [kind for kind in kinds if kind.ground != "small disk"]
+        kinds = [kind for kind in kinds if not kind.mounts]
     reports: list[Report] = []
     began_s = time.monotonic()
     options.logs.mkdir(parents=True, exist_ok=True)

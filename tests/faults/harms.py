@@ -13,9 +13,12 @@ from typing import Literal
 
 from tests.conftest import S3Server
 from tests.faults.brokers import FullDiskBroker
+from tests.faults.clocks import ClockStep
+from tests.faults.disks import lake_disk_full, spool_disk_full
 from tests.faults.member import DONE, PLACES
 from tests.faults.run import SIGKILL_STATUS, Run
 
+CLOCK_STEPS_S = (2.0, 90.0, 1_800.0, 50_000.0, 700_000.0)
 Ground = Literal["shared", "fragile", "cluster", "small disk"]
 """Which broker: one that stays well and serves several runs at once, or one to be harmed."""
 
@@ -31,7 +34,16 @@ class Kind:
     store: Literal["folder", "s3"] | None = None
     """Where large records lie; None: none is claimed."""
     may_miss_claims: bool = False
+    sends_itself: bool = False
+    """Nothing is on the broker before, and no poison is sent: the harm is done to the sender."""
+    fills: bool = False
+    """Fills a disk of this run's own."""
     about: str = ""
+
+    @property
+    def mounts(self) -> bool:
+        """Whether it needs the right to mount a small disk."""
+        return self.fills or self.ground == "small disk"
 
 
 def unharmed(run: Run) -> None:
@@ -67,6 +79,19 @@ def killed_at_any_time(run: Run) -> None:
         process.join(run.rng.uniform(0.3, 5.0))
         run.kill(process)
     run.to_the_end()
+
+
+def clock_set(run: Run) -> None:
+    """The clock of the machine is set, back or ahead, by seconds to days, while it works."""
+    steps: list[ClockStep] = []
+    after_s = 0.0
+    for _ in range(run.rng.randint(2, 6)):
+        after_s += run.rng.uniform(0.05, 1.0)
+        steps.append(ClockStep(after_s, run.rng.choice([-1, 1]) * run.rng.choice(CLOCK_STEPS_S)))
+    run.report.notes.append(", ".join(f"{step.offset_s:+.0f} s" for step in steps))
+    # What a poll brings is said at once, so that a word which a clock holds back can be seen.
+    run.to_the_end(clock_steps=steps, say_every_s=0.0)
+    run.require_small_steps()
 
 
 def rebalance_storm(run: Run) -> None:
@@ -201,7 +226,7 @@ def _killed() -> list[Kind]:
     }
     assert set(places) == set(PLACES)
     return [
-        Kind(name, killed_at(place), 17, about=about) for place, (name, about) in places.items()
+        Kind(name, killed_at(place), 14, about=about) for place, (name, about) in places.items()
     ]
 
 
@@ -211,13 +236,13 @@ KINDS = [
     Kind(
         "killed at any time",
         killed_at_any_time,
-        16,
+        14,
         about="from outside, at any moment of its life, its start included",
     ),
     Kind(
         "rebalance storm",
         rebalance_storm,
-        14,
+        12,
         about="up to four processes come and go for 8 to 14 s, half of them killed",
     ),
     Kind("every kind of poison", poisoned, 6, about="nothing else, in other portions"),
@@ -238,7 +263,7 @@ KINDS = [
     Kind(
         "store away for too long",
         store_away((36.0, 40.0)),
-        2,
+        5,
         store="s3",
         may_miss_claims=True,
         about="longer than the patience of 30 s",
@@ -246,7 +271,7 @@ KINDS = [
     Kind(
         "broker killed",
         broker_killed,
-        18,
+        16,
         "fragile",
         about="once or twice, and started again up to 3 s later",
     ),
@@ -267,8 +292,30 @@ KINDS = [
     Kind(
         "one of three brokers down",
         node_down,
-        14,
+        12,
         "cluster",
         about="replication 3, a write is on 2; back after 1, 5 or 60 s, or when all is read",
+    ),
+    Kind(
+        "clock set",
+        clock_set,
+        9,
+        about="two to six times, by 2 s to 8 days, back or ahead",
+    ),
+    Kind(
+        "sender's disk full",
+        spool_disk_full,
+        7,
+        "fragile",
+        sends_itself=True,
+        fills=True,
+        about="while the broker is away; then one gets well, later the other",
+    ),
+    Kind(
+        "lake's disk full",
+        lake_disk_full,
+        7,
+        fills=True,
+        about="once or twice while it is filled, half of the writers are killed then",
     ),
 ]

@@ -26,8 +26,10 @@ from flows.cli.plant import load_plant
 from flows.live import Watched, open_live, run_live
 from flows.settings import Settings
 from fusion.errors import BrokerUnavailableError, FencedError
+from fusion.schema import Record
 from fusion.stream import live as stream_live
 from fusion.stream.shard import Shard
+from tests.faults.clocks import ClockStep, step_clock
 
 assert torch.get_num_threads() >= 1, "imported here, so that forked members need not"
 
@@ -54,6 +56,8 @@ class Orders:
     max_poll_records: int = 500
     """Of one poll; few make many moments to die in."""
     say_every_s: float = 0.2
+    clock_steps: Sequence[ClockStep] = ()
+    """When, after its first record, the clock of its machine is set, and to what."""
     log: Path | None = None
     steps: Path | None = None
     """Gets a line, the time, for every committed transaction."""
@@ -65,6 +69,8 @@ def run(orders: Orders) -> None:
         log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+    if orders.clock_steps:
+        _step_clock_at_work(orders.clock_steps)
     kafka_source.MAX_POLL_RECORDS = orders.max_poll_records
     stream_live.SAY_EVERY_S = orders.say_every_s
     if orders.kill_after is not None:
@@ -133,6 +139,20 @@ def _watch_patiently(
             time.sleep(0.5)
         else:
             return
+
+
+def _step_clock_at_work(steps: Sequence[ClockStep]) -> None:
+    """Arrange that the clock is set while there is something to do, not while libraries load."""
+    poll = KafkaSource.poll
+
+    def first_poll(self: KafkaSource, *, timeout_s: float) -> list[Record]:
+        records = poll(self, timeout_s=timeout_s)
+        if records:
+            KafkaSource.poll = poll
+            step_clock(steps)
+        return records
+
+    KafkaSource.poll = first_poll
 
 
 def _kill_after(place: str, at_call: int) -> None:

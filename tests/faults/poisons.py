@@ -16,6 +16,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
+from kafka.partitioner.default import murmur2
 from PIL import Image
 
 from fusion.errors import DeadLetterReason as Reason
@@ -33,8 +34,10 @@ from fusion.schema import (
 )
 from fusion.schema.versions import MARK, NEWEST
 from fusion.stream.claims import Claim
+from tests.faults.giants import giant_picture, giant_sound
 
 POISON_HEADER = "poison"
+NUM_PARTITIONS = 3
 SOON_NS = 1_800_000_000_000_000_000
 FAR_AHEAD_NS = 4_000_000_000_000_000_000
 
@@ -81,6 +84,11 @@ def _key(key: str) -> Spoil:
     return lambda message, _payload, _rng: dataclasses.replace(message, key=key)
 
 
+def _elsewhere(message: Message, _payload: Payload, _rng: random.Random) -> Message:
+    own = (murmur2(message.key.encode()) & 0x7FFFFFFF) % NUM_PARTITIONS
+    return dataclasses.replace(message, partition=(own + 1) % NUM_PARTITIONS)
+
+
 def _payload(**changes: Callable[[Any], Any]) -> Spoil:
     """Return what sends a whole payload that cannot be right; each change gets the payload."""
 
@@ -93,11 +101,17 @@ def _payload(**changes: Callable[[Any], Any]) -> Spoil:
 
 def _field(**changes: Callable[[Any], Any]) -> Spoil:
     """Return what sends right Avro with wrong fields; each change gets the field's content."""
+    return _content(
+        lambda content: content | {name: change(content[name]) for name, change in changes.items()}
+    )
+
+
+def _content(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Spoil:
+    """Return what sends right Avro with other fields; the change gets all of them."""
 
     def spoil(message: Message, _payload: Payload, _rng: random.Random) -> Message:
         ce_type = message.headers["ce_type"]
-        content = WriterSchemas().read(ce_type, message.value)
-        content |= {name: change(content[name]) for name, change in changes.items()}
+        content = change(WriterSchemas().read(ce_type, message.value))
         buffer = io.BytesIO()
         buffer.write(NEWEST[ce_type].header)
         fastavro.schemaless_writer(buffer, NEWEST[ce_type].parsed, content)
@@ -148,6 +162,7 @@ ON_THE_WAY: dict[str, Poison] = {
     "no sequence number": Poison(_header("seq", None), Reason.HEADERS),
     "a sequence number that is none": Poison(_header("seq", "seven"), Reason.HEADERS),
     "a header that is no text": Poison(_header("epoch", _NO_UTF8), Reason.HEADERS),
+    "a header whose name is no text": Poison(_header(_NO_UTF8, "1"), Reason.HEADERS),
     "a sequence number that is no text": Poison(_header("seq", _NO_UTF8), Reason.HEADERS),
     "unknown type": Poison(_header("ce_type", "fusion.smell"), Reason.WRONG_SCHEMA),
     "another type's schema": Poison(
@@ -165,6 +180,7 @@ ON_THE_WAY: dict[str, Poison] = {
     "a stranger's key": Poison(_key("who/is/this"), Reason.UNKNOWN_STREAM),
     "no key": Poison(_key(""), Reason.UNKNOWN_STREAM),
     "a key that is no text": Poison(_key(_NO_UTF8), Reason.UNKNOWN_STREAM),
+    "in a partition that is not its key's": Poison(_elsewhere, Reason.WRONG_PARTITION),
     # Whole records that do not fit the plant.
     "another modality": Poison(_subject(_of_camera), Reason.STREAM_MISMATCH, "audio"),
     "an unknown tag": Poison(
@@ -230,6 +246,10 @@ ON_THE_WAY: dict[str, Poison] = {
     "a JPEG of another size": Poison(
         _field(width_px=lambda width: width * 2), Reason.UNDECODABLE, "video"
     ),
+    "a picture that unfolds into a giant": Poison(
+        _content(giant_picture), Reason.UNDECODABLE, "video"
+    ),
+    "a sound that unfolds into a giant": Poison(_content(giant_sound), Reason.UNDECODABLE, "audio"),
 }
 
 
@@ -294,6 +314,12 @@ CLAIMS: dict[str, tuple[Claimed, Reason]] = {
 }
 """These need the object store of the run, so they are spoilt when they are published."""
 
+AS_PUBLISHED: dict[str, Reason] = {"a batch that unfolds into a giant": Reason.TOO_LARGE}
+"""Whole batches: they are made when they are published, see :mod:`tests.faults.giants`."""
+
+EVERY_RECORD = "every record of one plant"
+"""All that this plant says is poison: nothing of it is ever aligned, and it must hold up nobody."""
+
 COMMANDS: dict[str, tuple[bytes, Reason]] = {
     "a command that is no JSON": (b"acknowledge!", Reason.WRONG_SCHEMA),
     "a command to nobody": (
@@ -309,6 +335,10 @@ def reason_of(poison: str) -> Reason | None:
     """Return what the dead letter of a poisoned record must say; None where nobody can say."""
     if poison in CLAIMS:
         return CLAIMS[poison][1]
+    if poison == EVERY_RECORD:
+        return Reason.WRONG_SCHEMA
+    if poison in AS_PUBLISHED:
+        return AS_PUBLISHED[poison]
     return COMMANDS[poison][1] if poison in COMMANDS else ON_THE_WAY[poison].reason
 
 

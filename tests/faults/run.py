@@ -7,18 +7,20 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from flows.settings import Settings
+from fusion.plant import Plant
+from fusion.schema import Message
 from tests.conftest import S3Server
 from tests.faults import member
 from tests.faults.brokers import Broker
 from tests.faults.member import AWAY, DONE, FENCED, Orders
-from tests.faults.workload import NUM_PARTITIONS
+from tests.faults.poisons import NUM_PARTITIONS
 
 CONTEXT = multiprocessing.get_context("forkserver")
 MEMBER_TIMEOUT_S = 240.0
@@ -69,19 +71,19 @@ class Report:
 
 
 class Members:
-    """The live processes of all runs; ending the campaign ends them."""
+    """The processes of all runs; ending the campaign ends them."""
 
     def __init__(self) -> None:
         self._running: set[BaseProcess] = set()
         self._lock = threading.Lock()
         self._is_stopped = False
 
-    def start(self, orders: Orders) -> BaseProcess:
-        """Start a member of a group as a process of its own."""
+    def start(self, work: Callable[[Any], None], orders: object) -> BaseProcess:
+        """Start ``work`` on ``orders`` as a process of its own."""
         with self._lock:
             if self._is_stopped:
                 raise StoppedError
-            process = CONTEXT.Process(target=member.run, args=(orders,), daemon=True)
+            process = CONTEXT.Process(target=work, args=(orders,), daemon=True)
             process.start()
             self._running = {other for other in self._running if other.exitcode is None}
             self._running.add(process)
@@ -99,9 +101,17 @@ class Run:
     """The live processes of one run, and the clock of its harms."""
 
     def __init__(
-        self, place: Place, report: Report, files: Sequence[Path], members: Members
+        self,
+        place: Place,
+        report: Report,
+        files: Sequence[Path],
+        members: Members,
+        *,
+        plants: Sequence[Plant] = (),
+        messages: Sequence[Message] = (),
     ) -> None:
         self.place, self.report = place, report
+        self.plants, self.messages = plants, messages
         self.rng = random.Random(f"{report.kind}-{report.seed}")
         self.settings = place.settings
         self._members = members
@@ -126,7 +136,12 @@ class Run:
         """Start a live process."""
         self.report.num_starts += 1
         orders: dict[str, Any] = {"settings": self.settings, **self._orders, **changes}
-        return self._members.start(Orders(**orders))
+        return self._members.start(member.run, Orders(**orders))
+
+    def start_other(self, work: Callable[[Any], None], orders: object) -> BaseProcess:
+        """Start a process that does something beside the live ones."""
+        self.report.num_starts += 1
+        return self._members.start(work, orders)
 
     def finish(self, process: BaseProcess) -> int:
         """Wait for a live process, and return its exit status."""
@@ -145,6 +160,10 @@ class Run:
             self.report.num_kills += 1
             self.note_harm()
         process.join()
+
+    def folder_named(self, name: str) -> Path:
+        """Return a folder that only this run uses; it is not there yet."""
+        return self.place.folder / f"{name}-{self.report.seed}"
 
     def to_the_end(self, **changes: Any) -> None:
         """Start live processes until one has read everything, of all partitions."""
@@ -173,6 +192,12 @@ class Run:
         """Return how many transactions the live processes of this run have committed."""
         return len(self._step_times_s())
 
+    def require_small_steps(self) -> None:
+        """Note a fault where a transaction says more than one poll brought: it was held back."""
+        most, allowed = max(self._step_sizes(), default=0), self._orders["max_poll_records"]
+        if most > allowed:
+            self.report.faults.append(f"one transaction says {most} records, a poll has {allowed}")
+
     def note_harm(self) -> None:
         """Recovery is counted from now."""
         self._harmed_s.append(time.monotonic())
@@ -188,10 +213,15 @@ class Run:
         ]
 
     def _step_times_s(self) -> list[float]:
+        return sorted(float(line.split()[0]) for line in self._step_lines())
+
+    def _step_sizes(self) -> list[int]:
+        return [int(line.split()[1]) for line in self._step_lines()]
+
+    def _step_lines(self) -> list[str]:
         if not self._steps.exists():
             return []
-        lines = self._steps.read_text(encoding="utf-8").split("\n")[:-1]
-        return sorted(float(line.partition(" ")[0]) for line in lines)
+        return self._steps.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def poison_table(sent: Counter[str], refused: Counter[str]) -> dict[str, list[int]]:

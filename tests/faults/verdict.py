@@ -16,7 +16,7 @@ from fusion.plant import Plant
 from fusion.schema import CLAIM_HEADER, AlarmEvent, Record, Score
 from fusion.stream.checkpoint import ShardCheckpoint, checkpoint_of, newest_by_key
 from fusion.stream.reading import read_to_end
-from tests.faults.poisons import POISON_HEADER, reason_of
+from tests.faults.poisons import EVERY_RECORD, POISON_HEADER, reason_of
 
 COMMAND_TOPIC = "alarm-commands"
 
@@ -42,6 +42,8 @@ class Left:
     num_on_broker: dict[str, int] = field(default_factory=dict[str, int])
     poisons: dict[Position, str] = field(default_factory=dict[Position, str])
     claims: set[Position] = field(default_factory=set[Position])
+    committed: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    """Where the next process would go on, by kind of topic and partition."""
 
     @property
     def total(self) -> Counts:
@@ -60,6 +62,7 @@ def what_is_left(plants: Sequence[Plant], settings: Settings) -> Left:
     first, left = plants[0], Left()
     sent_kinds = [*(topic.partition(".")[2] for topic in first.sense_topics), COMMAND_TOPIC]
     said_kinds = ["scores", "alarm-events", "dead-letters", "checkpoints"]
+    left.committed = _committed(first, settings, sent_kinds)
     found = _records(first, settings, [*sent_kinds, *said_kinds])
     for kind in sent_kinds:
         left.num_on_broker[kind] = len(found[kind])
@@ -105,13 +108,17 @@ def judge(left: Left, expected: Left, *, may_miss_claims: bool = False) -> Verdi
     """
     verdict = Verdict()
     _judge_accounts(left, verdict)
+    _judge_progress(left, verdict)
     _judge_dead_letters(left, verdict, may_miss_claims=may_miss_claims)
-    for address, wanted in expected.scores.items():
-        got = left.scores.get(address, [])
-        if may_miss_claims:
+    for address in sorted({*expected.scores, *left.scores}):
+        wanted, got = expected.scores.get(address, []), left.scores.get(address, [])
+        if may_miss_claims and wanted:
             # Of a stream whose records were all refused, a frame of long ago may be the first that
             # is heard: it is not late then, and has ticks of its own.
             got = [score for score in got if score.tick >= wanted[0].tick]
+            # And the last ticks may have had nothing but what was refused: no tick is made of that.
+            last = max((score.tick for score in got), default=wanted[-1].tick)
+            wanted = [score for score in wanted if score.tick <= last]
         ticks = [f"tick {score.tick}" for score in got]
         num_wrong = len(verdict.wrong)
         _judge_ids(f"{address}: score", ticks, [f"tick {score.tick}" for score in wanted], verdict)
@@ -141,6 +148,20 @@ def _judge_accounts(left: Left, verdict: Verdict) -> None:
         if counts.read != count or counts.pending:
             verdict.num_lost += abs(count - counts.read) + counts.pending
             verdict.wrong.append(f"{kind}: {count} records on the broker, but {counts}")
+
+
+def _judge_progress(left: Left, verdict: Verdict) -> None:
+    """Records of a plant of which nothing can be used are left behind like any others."""
+    newest: dict[tuple[str, int], int] = {}
+    for position, poison in left.poisons.items():
+        if poison == EVERY_RECORD:
+            part = (position.kind, position.partition)
+            newest[part] = max(newest.get(part, 0), position.offset)
+    for part, offset in newest.items():
+        if left.committed.get(part, 0) <= offset:
+            verdict.wrong.append(
+                f"{part}: committed is {left.committed.get(part)}, behind the refused {offset}"
+            )
 
 
 def _judge_dead_letters(left: Left, verdict: Verdict, *, may_miss_claims: bool) -> None:
@@ -189,6 +210,17 @@ def _account(plants: Sequence[Plant], newest: dict[str, bytes], left: Left) -> N
         if key.startswith("partition:"):
             for part, counts in ShardCheckpoint.model_validate_json(value).strangers().items():
                 add(part.topic, counts)
+
+
+def _committed(
+    plant: Plant, settings: Settings, kinds: Sequence[str]
+) -> dict[tuple[str, int], int]:
+    topics = tuple(plant.topic(kind) for kind in kinds)
+    with contextlib.closing(wiring.open_source(settings, topics, f"live-{plant.prefix}")) as source:
+        return {
+            (part.topic.partition(".")[2], part.partition): offset
+            for part, offset in source.committed().items()
+        }
 
 
 def _records(plant: Plant, settings: Settings, kinds: Sequence[str]) -> dict[str, list[Record]]:

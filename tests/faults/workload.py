@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,12 +21,23 @@ from fusion.ports import ObjectStore
 from fusion.schema import AudioChunk, Message, Payload
 from fusion.simulation import EPOCH_NS, FaultInterval, Scenario, simulate
 from fusion.stream.claims import Claim
-from tests.faults.poisons import CLAIMS, COMMANDS, ON_THE_WAY, POISON_HEADER, modality_of
+from tests.faults.giants import publish_giant
+from tests.faults.poisons import (
+    AS_PUBLISHED,
+    CLAIMS,
+    COMMANDS,
+    EVERY_RECORD,
+    NUM_PARTITIONS,
+    ON_THE_WAY,
+    POISON_HEADER,
+    modality_of,
+)
 
 RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
-ASSETS = ("pump-a", "pump-b", "pump-c")
-NUM_PARTITIONS = 3
-DURATION_S = 40.0
+ASSETS = ("pump-a", "pump-b", "pump-c", "pump-d")
+REFUSED_ASSET = "pump-d"
+"""Nothing that it says can be used. It shares a partition with another one."""
+DURATION_S, REFUSED_DURATION_S = 40.0, 8.0
 REPEAT_SHARE, LATE_SHARE = 0.05, 0.02
 NUM_SPARED = 12
 """Records of a plant's beginning that are never poisoned: only after them can one be too old."""
@@ -53,12 +65,14 @@ def plant_files(folder: Path, prefix: str) -> list[Path]:
 def make_workload(seed: int, plants: Sequence[Plant]) -> list[Message]:
     """Return what all plants send, mixed as it would come in, with every kind of poison."""
     rng = random.Random(seed)
-    kinds = sorted([*ON_THE_WAY, *CLAIMS])
+    kinds = sorted([*ON_THE_WAY, *CLAIMS, *AS_PUBLISHED])
     rng.shuffle(kinds)
+    usable = [plant for plant in plants if plant.address.asset != REFUSED_ASSET]
     queues = [
-        list(_sent_by(plant, seed * 10 + number, kinds[number :: len(plants)]))
-        for number, plant in enumerate(plants)
+        list(_sent_by(plant, seed * 10 + number, kinds[number :: len(usable)]))
+        for number, plant in enumerate(usable)
     ]
+    queues += [list(_refused(plant, seed)) for plant in plants if plant not in usable]
     topic, key = plants[0].topic("alarm-commands"), str(plants[0].address)
     queues.append([Message(topic, key, value, _poison(kind)) for kind, (value, _) in _commands()])
     mixed: list[Message] = []
@@ -68,14 +82,18 @@ def make_workload(seed: int, plants: Sequence[Plant]) -> list[Message]:
     return mixed
 
 
-def publish(
+def without_poison(messages: Iterable[Message]) -> list[Message]:
+    """Return what a sender that makes no mistake would send: late and repeated, but usable."""
+    return [message for message in messages if POISON_HEADER not in message.headers]
+
+
+def addressed(
     messages: Iterable[Message], plants: Sequence[Plant], settings: Settings, *, claims: bool
-) -> None:
-    """Send ``messages``, made for other topics, to the topics of these plants.
+) -> list[Message]:
+    """Return ``messages``, made for other topics, as they go to the topics of these plants.
 
     With ``claims`` large values go to the object store; poison that is larger stays what it is.
     """
-    wiring.prepare_topics(settings, plants[0])
     prefix = plants[0].prefix
     store, now_ns = wiring.open_objects(settings), wiring.open_clock().now_ns()
     sent: list[Message] = []
@@ -88,8 +106,23 @@ def publish(
         elif poison is None and claims and len(message.value) > CLAIM_THRESHOLD_BYTES:
             message = _claimed(message, store, prefix, now_ns)
         sent.append(message)
+    return sent
+
+
+def publish(messages: Iterable[Message], plants: Sequence[Plant], settings: Settings) -> None:
+    """Send ``messages`` to the topics of these plants, which are there afterwards."""
+    wiring.prepare_topics(settings, plants[0])
     with contextlib.closing(wiring.open_publisher(settings)) as publisher:
-        publisher.publish(sent)
+        for is_alone, group in itertools.groupby(messages, _is_giant):
+            if is_alone:
+                for message in group:
+                    publish_giant(message, settings)
+            else:
+                publisher.publish(list(group))
+
+
+def _is_giant(message: Message) -> bool:
+    return message.headers.get(POISON_HEADER) in AS_PUBLISHED
 
 
 def _claimed(message: Message, store: ObjectStore, prefix: str, now_ns: int) -> Message:
@@ -122,6 +155,18 @@ def _sent_by(plant: Plant, seed: int, kinds: Sequence[str]) -> Iterator[Message]
         if rng.random() < REPEAT_SHARE:
             arrivals.append((arrival + rng.uniform(0, 30), number, message))
     yield from (message for _, _, message in sorted(arrivals, key=lambda each: each[:2]))
+
+
+def _refused(plant: Plant, seed: int) -> Iterator[Message]:
+    """Yield what the plant sends that nobody can use."""
+    senders = {
+        stream.name: StreamSender(plant, stream.name, source="campaign", epoch=f"boot-{seed}")
+        for stream in plant.streams
+    }
+    for payload in simulate(Scenario(REFUSED_DURATION_S, seed, EPOCH_NS, ()), plant):
+        message = senders[payload.stream].message(_received(payload))
+        headers = {**message.headers, **_poison(EVERY_RECORD)}
+        yield dataclasses.replace(message, value=b"?" + message.value[1:], headers=headers)
 
 
 def _scenario(seed: int) -> Scenario:

@@ -16,7 +16,15 @@ from fusion.plant import Plant, StreamSender
 from fusion.schema import Message, Payload, Record
 from fusion.simulation import normal_scenario, simulate
 from fusion.stream.claim_resolver import ClaimResolver
-from tests.faults.poisons import CLAIMS, COMMANDS, ON_THE_WAY, modality_of, reason_of
+from tests.faults.poisons import (
+    AS_PUBLISHED,
+    CLAIMS,
+    COMMANDS,
+    EVERY_RECORD,
+    ON_THE_WAY,
+    modality_of,
+    reason_of,
+)
 from tests.faults.workload import make_workload, plant_files
 
 NOW_NS = 1_767_225_700_000_000_000
@@ -44,11 +52,11 @@ def stored(message: Message) -> Record:
 
 
 def test_every_reason_to_refuse_a_record_has_a_poison() -> None:
-    kinds = [*ON_THE_WAY, *CLAIMS, *COMMANDS]
-    # Of the rest one is a harm of its own: a store that is away. The other is no property of a
-    # record but of the topics: tests/integration/test_live_topics.py has it.
-    elsewhere = {DeadLetterReason.CLAIM_UNAVAILABLE, DeadLetterReason.WRONG_PARTITION}
-    assert {reason_of(kind) for kind in kinds} - {None} == set(DeadLetterReason) - elsewhere
+    kinds = [*ON_THE_WAY, *CLAIMS, *AS_PUBLISHED, *COMMANDS]
+    # The last one is no poison: a store that is away is a harm of its own.
+    assert {reason_of(kind) for kind in kinds} - {None} == set(DeadLetterReason) - {
+        DeadLetterReason.CLAIM_UNAVAILABLE
+    }
 
 
 OF_THE_GATE = [
@@ -88,6 +96,8 @@ def test_a_workload_holds_every_kind_and_is_the_same_again(plants: list[Plant]) 
     assert {m.headers["poison"] for m in messages if "poison" in m.headers} == {
         *ON_THE_WAY,
         *CLAIMS,
+        *AS_PUBLISHED,
         *COMMANDS,
+        EVERY_RECORD,
     }
     assert make_workload(2, plants) == messages

@@ -9,6 +9,7 @@ import pytest
 
 from fusion.alignment import Counts
 from fusion.schema import Score
+from tests.faults.poisons import EVERY_RECORD
 from tests.faults.verdict import Left, Position, judge
 
 POISONED = Position("telemetry", 0, 3)
@@ -100,3 +101,25 @@ def test_only_claimed_records_may_be_missed_for_a_store_that_is_away(clean: Left
     assert judge(left, clean).wrong
     left.dead_letters[Position("video", 1, 5)] = ["claim-unavailable"]
     assert judge(left, clean, may_miss_claims=True).wrong
+
+
+@pytest.mark.parametrize(("committed", "is_right"), [(None, False), (7, False), (8, True)])
+def test_a_plant_of_which_nothing_can_be_used_is_left_behind(
+    clean: Left, committed: int | None, is_right: bool
+) -> None:
+    left = copy.deepcopy(clean)
+    for offset in (5, 7):
+        position = Position("audio", 2, offset)
+        left.poisons[position] = EVERY_RECORD
+        left.dead_letters[position] = ["wrong-schema"]
+    if committed is not None:
+        left.committed["audio", 2] = committed
+    expected = copy.deepcopy(left)
+    assert bool(judge(left, expected).wrong) is not is_right
+
+
+def test_scores_of_a_plant_that_must_have_none_are_too_many(clean: Left) -> None:
+    left = copy.deepcopy(clean)
+    left.scores["fan"] = [score(1)]
+    verdict = judge(left, clean)
+    assert (verdict.num_lost, verdict.num_doubled) == (0, 1)

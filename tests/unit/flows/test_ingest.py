@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -165,6 +165,36 @@ def test_a_failing_lake_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(LakeUnavailableError):
         _ingest(ScriptedSource({PARTS[0]: 6}), Busy(tmp_path))
     assert _ingest(ScriptedSource({PARTS[0]: 6}), DeltaLake(tmp_path)).num_stored == 6
+
+
+class FullLake(DeltaLake):
+    """Takes nothing while its disk is full."""
+
+    is_full = True
+
+    def append(self, records: Sequence[Record]) -> int:
+        if self.is_full:
+            raise LakeUnavailableError("no room")
+        return super().append(records)
+
+
+@pytest.mark.parametrize("num_before", [0, 4])
+def test_a_refused_batch_is_read_again_with_the_same_source(
+    tmp_path: Path, num_before: int
+) -> None:
+    source = ScriptedSource({PARTS[0]: 7, PARTS[1]: 2})
+    lake = FullLake(tmp_path)
+    if num_before:
+        lake.is_full = False
+        _ingest(source, lake, max_records=num_before)
+        lake.is_full = True
+    with pytest.raises(LakeUnavailableError):
+        _ingest(source, lake)
+    lake.is_full = False
+    assert _ingest(source, lake).is_complete
+    assert _stored(lake) == [(*PARTS[1], offset) for offset in range(2)] + [
+        (*PARTS[0], offset) for offset in range(7)
+    ]
 
 
 def test_refuses_bounds_that_let_nothing_through(tmp_path: Path) -> None:

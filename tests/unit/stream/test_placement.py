@@ -70,6 +70,17 @@ def test_a_plant_without_a_checkpoint_is_at_home_where_it_comes_first() -> None:
         homes.require("plant", 0)
 
 
+def test_a_misplaced_record_that_comes_first_makes_no_home() -> None:
+    homes = Homes(dict, HandClock(), {"plant": 1, "moved": 1}.get)
+    with pytest.raises(RecordError, match="must come in partition 1"):
+        homes.require("plant", 0)
+    homes.require("plant", 1)
+    homes.require("unknown", 2)
+    # What a checkpoint says counts more: its records lie there.
+    homes.learn({"moved": home_at(2)["plant"]})
+    homes.require("moved", 2)
+
+
 def test_a_plant_that_is_new_here_is_looked_for_but_not_for_every_plant_anew() -> None:
     clock, looks = HandClock(), list[float]()
 
