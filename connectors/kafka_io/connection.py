@@ -25,22 +25,27 @@ from fusion.errors import BrokerUnavailableError, FencedError, SettingsError
 FENCED = (FencedInstanceIdError, InvalidProducerEpochError, ProducerFencedError)
 
 
+def taken_over(fenced: KafkaError) -> FencedError:
+    """Return what the broker's refusal of this process means, and what to do."""
+    or_what = (
+        ", or the broker has given up a transaction of this one"
+        if isinstance(fenced, InvalidProducerEpochError)
+        else ""
+    )
+    return FencedError(
+        "only one process may read and write for a partition of a plant, and a newer one has "
+        f"taken over{or_what} ({type(fenced).__name__}); stop this one, or change its "
+        "FUSION_REPLICA"
+    )
+
+
 @contextlib.contextmanager
 def unavailable(settings: KafkaSettings) -> Iterator[None]:
     """Say what went wrong with the cluster in the product's own errors."""
     try:
         yield
     except FENCED as fenced:
-        or_what = (
-            ", or the broker has given up a transaction of this one"
-            if isinstance(fenced, InvalidProducerEpochError)
-            else ""
-        )
-        raise FencedError(
-            "only one process may read and write for a partition of a plant, and a newer one has "
-            f"taken over{or_what} ({type(fenced).__name__}); stop this one, or change its "
-            "FUSION_REPLICA"
-        ) from fenced
+        raise taken_over(fenced) from fenced
     except (InvalidTxnStateError, InvalidProducerIdMappingError) as forgotten:
         raise BrokerUnavailableError(
             f"the broker at {settings.bootstrap_servers} must know the transaction that it is to "

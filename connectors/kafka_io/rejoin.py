@@ -1,4 +1,6 @@
-"""Mends of kafka-python 3.0.12: a join that was begun must come to its end, whenever that is.
+"""Mends of kafka-python 3.0.12: a member's place in its group is begun, kept and lost in order.
+
+A join that was begun must come to its end, whenever that is.
 
 A poll that returns before the group has answered leaves the join under way for the next poll.
 
@@ -8,11 +10,18 @@ A poll that returns before the group has answered leaves the join under way for 
 - A join that a change of the topics' metadata has caused is forgotten when the metadata change back
   before it has ended. The member then believes that it has its partitions and sends no heartbeats:
   others get them, and it never hears of it.
+
+A static member whose place another one has taken must hear of it. The broker says so in answer to a
+heartbeat; the library then sends no more of them and reads on.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from kafka.errors import FencedInstanceIdError
+
+from connectors.kafka_io.connection import taken_over
 
 
 def end_every_join(consumer: Any) -> None:
@@ -41,3 +50,21 @@ def end_every_join(consumer: Any) -> None:
 
     coordinator._do_join_and_sync_async = join_unless_answered  # noqa: SLF001
     coordinator._on_join_complete_async = complete_once  # noqa: SLF001
+
+
+def end_when_taken_over(consumer: Any) -> None:
+    """Let the next poll of ``consumer`` raise FencedError when another one has taken its place.
+
+    ``tests/integration/test_kafka_groups.py`` shows whether it is still needed.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001 there is no other way to it
+    send = coordinator._send_heartbeat_request  # noqa: SLF001
+
+    async def send_and_hear() -> None:
+        try:
+            await send()
+        except FencedInstanceIdError as fenced:
+            # No KafkaError: it ends the loop of the heartbeats, and the next poll looks at that.
+            raise taken_over(fenced) from fenced
+
+    coordinator._send_heartbeat_request = send_and_hear  # noqa: SLF001

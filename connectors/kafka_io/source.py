@@ -22,7 +22,7 @@ from connectors.kafka_io.connection import KafkaSettings, unavailable
 from connectors.kafka_io.following import Following
 from connectors.kafka_io.leaders import no_answer
 from connectors.kafka_io.names import read_any_header_name
-from connectors.kafka_io.rejoin import end_every_join
+from connectors.kafka_io.rejoin import end_every_join, end_when_taken_over
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Lost, Record, TopicPartition, WireForm
@@ -169,6 +169,7 @@ class KafkaSource:
         if is_member:
             _require_equal_counts(partitions)
             end_every_join(self._consumer)
+            end_when_taken_over(self._consumer)
             self._consumer.subscribe(topics=list(topics), listener=self._assignment)
             return
         everything = [KafkaPartition(t, n) for t, numbers in partitions.items() for n in numbers]
