@@ -13,8 +13,8 @@ from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
+from connectors.kafka_io.batches import HeaderName
 from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, within
-from connectors.kafka_io.names import HeaderName
 from fusion.errors import BrokerUnavailableError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Message, TopicPartition, WireForm

@@ -18,10 +18,10 @@ from kafka.errors import KafkaTimeoutError
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.assignor import CoPartitionedAssignor
+from connectors.kafka_io.batches import read_every_batch
 from connectors.kafka_io.connection import KafkaSettings, unavailable
 from connectors.kafka_io.following import Following
 from connectors.kafka_io.leaders import no_answer
-from connectors.kafka_io.names import read_any_header_name
 from connectors.kafka_io.rejoin import end_every_join, end_when_taken_over
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.plant import MAX_MESSAGE_BYTES
@@ -79,7 +79,7 @@ class KafkaSource:
                 metadata_max_age_ms=round(METADATA_MAX_AGE_S * 1000),
                 **_membership_options(membership),
             )
-            read_any_header_name(self._consumer)
+            read_every_batch(self._consumer)
             self._following = Following(self._consumer)
             self._assignment = _Assignment()
             try:

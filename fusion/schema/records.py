@@ -19,6 +19,8 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 """Larger values are dead-lettered before anything tries to decode them."""
 MAX_CLAIMED_BYTES = 64 * 1024 * 1024
 """The same bound for values that lie in the object store, see :mod:`fusion.stream.claims`."""
+UNREAD_HEADER = "unread"
+"""Why a connector could not read a record: what stands in its place has only its position."""
 CLAIM_HEADER = "ce_dataref"
 """CloudEvents' extension *dataref* (claim check pattern): where the value of a record lies."""
 

@@ -16,7 +16,16 @@ from fusion.alignment import Counts, Outcome, dead_letter
 from fusion.errors import DeadLetterReason, RecordError
 from fusion.plant import Plant
 from fusion.ports import Publisher
-from fusion.schema import AlarmCommand, AlarmEvent, Lost, Message, Record, Score, TopicPartition
+from fusion.schema import (
+    UNREAD_HEADER,
+    AlarmCommand,
+    AlarmEvent,
+    Lost,
+    Message,
+    Record,
+    Score,
+    TopicPartition,
+)
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import ShardCheckpoint
 from fusion.stream.placement import require_onward
@@ -234,6 +243,8 @@ class Shard:
 
 
 def _unknown(record: Record) -> RecordError:
+    if UNREAD_HEADER in record.headers:
+        return RecordError(DeadLetterReason.TOO_LARGE, record.headers[UNREAD_HEADER])
     return RecordError(
         DeadLetterReason.UNKNOWN_STREAM,
         f"the key must be the address of a plant that is watched here, got {record.key!r}; "

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from kafka.structs import TopicPartition as KafkaPartition
 
-from connectors.kafka_io import KafkaPublisher, KafkaSettings, KafkaSource
+from connectors.kafka_io import KafkaPublisher, KafkaSettings, KafkaSource, apply_topics
+from connectors.kafka_io.batches import MAX_UNFOLDED_BYTES
 from connectors.system_clock import SystemClock
 from flows import wiring
 from flows.dead_letters import read_dead_letters, replay_dead_letters
@@ -21,8 +22,8 @@ from flows.objects import take_inventory
 from flows.settings import Settings
 from fusion.alignment import dead_letter
 from fusion.errors import DeadLetterReason, RecordError
-from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
-from fusion.schema import Message, Record, VideoFrame
+from fusion.plant import NANOSECONDS, Plant, StreamSender, TopicSpec, parse_plant
+from fusion.schema import UNREAD_HEADER, Message, Record, VideoFrame
 from fusion.stream.intake import Intake
 from fusion.stream.reading import read_to_end
 
@@ -93,6 +94,35 @@ def test_a_header_name_of_any_bytes_is_read(
     assert got[2].headers == {**sent[2].headers, NAME: "v\udcff"}
     assert got[3].headers == sent[3].headers
     assert all(record.t_broker_ns > 10**18 for record in got)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
+def test_a_batch_that_would_unfold_into_a_giant_stays_folded(
+    unique: str, where: Settings, codec: Literal["gzip", "lz4", "zstd"]
+) -> None:
+    topic, giant = f"{unique}.any", bytes(MAX_UNFOLDED_BYTES)
+    settings = KafkaSettings(where.kafka_bootstrap)
+    apply_topics(settings, {topic: TopicSpec(1)}, update_configs=False)
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=where.kafka_bootstrap,
+        compression_type=codec,
+        max_request_size=2 * MAX_UNFOLDED_BYTES,
+    )
+    for value in (b"before", giant, b"after"):
+        producer.send(topic, value, key=b"k")
+        producer.flush()
+    producer.close()
+    with contextlib.closing(KafkaSource(settings, [topic], unique)) as source:
+        got = list(read_to_end(source))
+        assert source.positions()[got[0].topic_partition] == 3
+    assert [(record.offset, record.value) for record in got] == [
+        (0, b"before"),
+        (1, b""),
+        (2, b"after"),
+    ]
+    assert "must not unfold into more than" in got[1].headers[UNREAD_HEADER]
+    assert not got[0].headers
+    assert got[1].t_broker_ns > 10**18
 
 
 def test_live_makes_a_dead_letter_of_it_and_its_replay_has_every_byte(

@@ -14,7 +14,14 @@ from fusion.alarms import AlarmEngine
 from fusion.alignment import Counts
 from fusion.errors import DeadLetterReason, RecordError, TopicMismatchError
 from fusion.plant import NANOSECONDS, Plant, StreamSender, parse_plant
-from fusion.schema import Lost, Message, Record, TelemetryBatch, TopicPartition
+from fusion.schema import (
+    UNREAD_HEADER,
+    Lost,
+    Message,
+    Record,
+    TelemetryBatch,
+    TopicPartition,
+)
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     checkpoint_of,
@@ -273,3 +280,16 @@ def test_what_is_lost_is_said_and_counted_once_however_often_it_is_met() -> None
     again.lose(Lost(PART, 2, 11))  # (going further back, it meets the same hole)
     again.say()
     assert open_shard(kept).counts() == {PART: Counts(lost=9)}
+
+
+def test_what_stands_for_a_record_that_was_not_unfolded_says_why_it_is_refused() -> None:
+    kept, feed = Kept(), Feed()
+    feed.add(Message("p.telemetry", "", b"", {UNREAD_HEADER: "a batch must not be a bomb"}))
+    feed.say("x", 0)
+    shard = open_shard(kept)
+    run(shard, feed.records)
+    assert shard.counts()[PART] == Counts(pending=1, dead_lettered=1)
+    (letter,) = kept.of("dead-letters")
+    assert letter.headers["reason"] == "too-large"
+    assert letter.headers["message"] == "a batch must not be a bomb"
+    assert letter.headers["original-offset"] == "0"

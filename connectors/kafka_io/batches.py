@@ -3,18 +3,30 @@
 - Kafka takes any bytes for a header's name. kafka-python decodes them strictly while it reads, and
   such a record ends every later ``poll`` at the same place, for ever. Here the bytes survive as
   they do in header values and keys: as lone surrogates, for the gate to refuse and to keep.
+- A small batch may unfold into more than the machine's memory, and kafka-python unfolds it whole.
+  Here it is left folded when it is larger than a sender of this product could have made it: in the
+  place of each record comes one without a value that says why, for the stream to refuse.
 - After a batch that really cannot be read (its checksum is wrong, its compression unknown) the next
   ``poll`` would never return. Here it fails again, at the same place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gzip
+import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import lz4.frame  # pyright: ignore[reportMissingTypeStubs] it has none
+import zstandard
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
+
+from fusion.schema import UNREAD_HEADER
+
+MAX_UNFOLDED_BYTES = 64 * 1024 * 1024
+"""Producers bound a batch before they fold it, by default to 1 MiB, and ours to about 4 MiB."""
 
 _LibrarysRecords: Any = Fetcher.PartitionRecords
 _LibrarysBatch: Any = DefaultRecordBatch
@@ -35,8 +47,8 @@ class HeaderName(str):
         return super().encode(encoding, errors)
 
 
-def read_any_header_name(consumer: Any) -> None:
-    """Let ``consumer`` read records whose header names are no UTF-8, and fail at others each time.
+def read_every_batch(consumer: Any) -> None:
+    """Let ``consumer`` read past batches that it could not, and fail at damaged ones each time.
 
     ``tests/integration/test_kafka_poison.py`` and ``test_kafka_damage.py`` show whether it is still
     needed.
@@ -74,6 +86,19 @@ class _Batches:
 class _Batch(_LibrarysBatch):
     __slots__ = ()
 
+    def _maybe_uncompress(self) -> None:
+        unfold = None if self._decompressed else _UNFOLD.get(self.compression_type)
+        if unfold is None:
+            # (snappy folds to a twentieth at best)
+            super()._maybe_uncompress()
+            return
+        unfolded = unfold(bytes(memoryview(self._buffer)[self._pos :]))
+        self._decompressed = True
+        self._buffer, self._pos = bytearray(unfolded[:MAX_UNFOLDED_BYTES]), 0
+        if len(unfolded) > MAX_UNFOLDED_BYTES:
+            self._buffer = bytearray()
+            self.__class__ = _GiantBatch
+
     def _read_msg(self, *arguments: Any) -> Any:
         try:
             return super()._read_msg(*arguments)
@@ -104,6 +129,46 @@ class _Batch(_LibrarysBatch):
         return DefaultRecord(
             length, self.base_offset + offset_delta, t_ms, self.timestamp_type, key, value, headers
         )
+
+
+class _GiantBatch(_Batch):
+    """A batch that stays folded: of its records only their places are known."""
+
+    __slots__ = ()
+
+    def _read_msg(self, *_: Any) -> DefaultRecord:
+        why = (
+            f"a batch must not unfold into more than {MAX_UNFOLDED_BYTES} bytes, "
+            f"{self.size_in_bytes} bytes of {self.records_count} records did; send smaller batches"
+        )
+        is_last = self._next_record_index == self._num_records - 1
+        offset = self.last_offset if is_last else self.base_offset + self._next_record_index
+        headers = [(UNREAD_HEADER, why.encode())]
+        stamp = (self.max_timestamp, self.timestamp_type)
+        return DefaultRecord(0, offset, *stamp, None, None, headers)
+
+
+def _unfold_gzip(folded: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(folded)) as reader:
+        return reader.read(MAX_UNFOLDED_BYTES + 1)
+
+
+def _unfold_lz4(folded: bytes) -> bytes:
+    unfolded: bytes = lz4.frame.LZ4FrameDecompressor().decompress(folded, MAX_UNFOLDED_BYTES + 1)
+    return unfolded
+
+
+def _unfold_zstd(folded: bytes) -> bytes:
+    decompressor = zstandard.ZstdDecompressor()
+    with decompressor.stream_reader(folded, read_across_frames=True) as reader:
+        return reader.read(MAX_UNFOLDED_BYTES + 1)
+
+
+_UNFOLD: dict[int, Callable[[bytes], bytes]] = {
+    DefaultRecordBatch.CODEC_GZIP: _unfold_gzip,
+    DefaultRecordBatch.CODEC_LZ4: _unfold_lz4,
+    DefaultRecordBatch.CODEC_ZSTD: _unfold_zstd,
+}
 
 
 def _nullable(buffer: Any, at: int) -> tuple[bytes | None, int]:
