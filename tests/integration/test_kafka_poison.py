@@ -125,6 +125,22 @@ def test_a_batch_that_would_unfold_into_a_giant_stays_folded(
     assert got[1].t_broker_ns > 10**18
 
 
+def test_every_codec_of_kafka_is_read(unique: str, where: Settings) -> None:
+    topic, codecs = f"{unique}.any", ("gzip", "snappy", "lz4", "zstd")
+    settings = KafkaSettings(where.kafka_bootstrap)
+    apply_topics(settings, {topic: TopicSpec(1)}, update_configs=False)
+    for codec in codecs:
+        producer = kafka.KafkaProducer(
+            bootstrap_servers=where.kafka_bootstrap, compression_type=codec
+        )
+        producer.send(topic, codec.encode() * 100)
+        producer.flush()
+        producer.close()
+    with contextlib.closing(KafkaSource(settings, [topic], unique)) as source:
+        got = [record.value for record in read_to_end(source)]
+    assert got == [codec.encode() * 100 for codec in codecs]
+
+
 def test_live_makes_a_dead_letter_of_it_and_its_replay_has_every_byte(
     plant: Plant, where: Settings
 ) -> None:
