@@ -30,6 +30,9 @@ from fusion.stream.reading import read_to_end
 BYTES = b"pump-\xff\xfe"
 NAME = BYTES.decode(errors="surrogateescape")
 
+Codec = Literal["gzip", "snappy", "lz4", "zstd"]
+CODECS: tuple[Codec, ...] = ("gzip", "snappy", "lz4", "zstd")
+
 
 class RawName(str):
     """A header name of any bytes: what senders in other languages can write."""
@@ -126,7 +129,7 @@ def test_a_batch_that_would_unfold_into_a_giant_stays_folded(
 
 
 def test_every_codec_of_kafka_is_read(unique: str, where: Settings) -> None:
-    topic, codecs = f"{unique}.any", ("gzip", "snappy", "lz4", "zstd")
+    topic, codecs = f"{unique}.any", CODECS
     settings = KafkaSettings(where.kafka_bootstrap)
     apply_topics(settings, {topic: TopicSpec(1)}, update_configs=False)
     for codec in codecs:
