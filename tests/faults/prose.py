@@ -99,7 +99,6 @@ disks need root, who may mount a small one; without, their rows are left out and
 - Two of three nodes away at once: Kafka then takes no writes, by its own rule.
 - A sender that is killed: see `tests/integration/test_spool_kafka.py`.
 - Compactions of the lake beside writers that are killed: see `tests/contract/test_lake_crashes.py`.
-- Batches that unfold into more than the memory of the machine: those here have 96 MB.
 - The embedded broker: see `tests/e2e/test_kill_restart.py` and
   `tests/unit/connectors/test_embedded_broker.py`.
 """.splitlines()
