@@ -64,8 +64,9 @@ class Homes:
                 DeadLetterReason.WRONG_PARTITION,
                 f"records of {address!r} must come in partition {home}, where their key belongs "
                 f"or their checkpoint is, got one in partition {number}; let every sender choose "
-                "the partition by the key as Kafka's own clients do (murmur2), leave the number of "
-                "partitions as it was, and replay this dead letter",
+                "the partition by the key as Kafka's own clients do (murmur2; what is built on "
+                "librdkafka needs partitioner=murmur2_random), leave the number of partitions as "
+                "it was, and replay this dead letter",
             )
 
     def _is_due(self) -> bool:

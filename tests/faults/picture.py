@@ -31,7 +31,7 @@ def draw_recoveries(recoveries_s: Mapping[str, Sequence[float]], path: Path) -> 
             middle = sorted(shown)[len(shown) // 2]
             axes.plot([middle, middle], [row - 0.32, row + 0.32], color=DARK, linewidth=2)
         axes.set_yticks(range(len(rows)), list(rows))
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.set_xscale("log")
         axes.set_xlim(left=SHORTEST_S * 0.9)
         axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
