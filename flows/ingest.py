@@ -7,6 +7,7 @@ holds every record once.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Lake, Source
 from fusion.schema import Lost, Record, TopicPartition
 
+LOG = logging.getLogger(__name__)
 APPEND_BYTES = 64 * 1024 * 1024
 """Held in memory before one append. Larger appends make fewer, larger files."""
 POLL_S = 0.2
@@ -55,6 +57,7 @@ def ingest_once(
     fetch), or after ``max_seconds``.
 
     Raises:
+        InputError: A topic ends before what the lake holds of it.
         BrokerUnavailableError, LakeUnavailableError: What was appended before stays; call again,
             with this source or another.
     """
@@ -66,6 +69,7 @@ def ingest_once(
     ends = source.end_offsets()
     source.seek({part: at for part, at in lake.next_offsets().items() if part in ends})
     starts = source.positions()
+    _require_onward(starts, ends)
     num_read: Counter[str] = Counter()
     num_stored, waiting, waiting_bytes = 0, list[Record](), 0
     try:
@@ -85,6 +89,8 @@ def ingest_once(
     except BaseException:
         # The lake does not name a partition of which it has nothing yet, so that nobody would seek
         # back to the records of it that were read and not stored.
+        for lost in source.take_lost():  # (the next call begins behind them)
+            LOG.warning("%s", lost)
         source.seek(starts)
         raise
     stops = source.positions()
@@ -96,6 +102,19 @@ def ingest_once(
         num_left=_per_topic(_left(ends, stops)),
         lost=tuple(source.take_lost()),
     )
+
+
+def _require_onward(
+    starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> None:
+    for part, at in starts.items():
+        if ends[part] < at:
+            raise InputError(
+                f"partition {part.partition} of {part.topic!r} must not end before offset {at}, "
+                f"up to which the lake holds it, but ends at {ends[part]}: the topic was deleted "
+                "and made anew, or its brokers have lost its end; take another lake "
+                "(FUSION_DATA_DIR) or another prefix in the plant file, so that nothing is mixed up"
+            )
 
 
 def _left(

@@ -20,6 +20,7 @@ from typing import Any
 import lz4.frame  # pyright: ignore[reportMissingTypeStubs] it has none
 import zstandard
 from kafka.consumer.fetcher import Fetcher
+from kafka.errors import UnsupportedCodecError
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 
@@ -87,17 +88,37 @@ class _Batch(_LibrarysBatch):
     __slots__ = ()
 
     def _maybe_uncompress(self) -> None:
-        unfold = None if self._decompressed else _UNFOLD.get(self.compression_type)
-        if unfold is None:
-            # (snappy folds to a twentieth at best)
-            super()._maybe_uncompress()
+        if self._decompressed:
             return
-        unfolded = unfold(bytes(memoryview(self._buffer)[self._pos :]))
-        self._decompressed = True
-        self._buffer, self._pos = bytearray(unfolded[:MAX_UNFOLDED_BYTES]), 0
+        unfold = _UNFOLD.get(self.compression_type)
+        try:
+            if unfold is None:
+                # (snappy folds to a twentieth at best)
+                super()._maybe_uncompress()
+                return
+            unfolded = unfold(bytes(memoryview(self._buffer)[self._pos :]))
+        except (UnsupportedCodecError, MemoryError):
+            raise
+        except Exception as broken:  # noqa: BLE001 every codec has errors of its own
+            came = f"{type(broken).__name__}: {broken}"
+            self._leave_folded("undecodable", f"a batch must unfold, but: {came}; send it again")
+            return
         if len(unfolded) > MAX_UNFOLDED_BYTES:
-            self._buffer = bytearray()
-            self.__class__ = _GiantBatch
+            self._leave_folded(
+                "too-large",
+                f"a batch must not unfold into more than {MAX_UNFOLDED_BYTES} bytes, but "
+                f"{self.size_in_bytes} bytes of {self.records_count} records did; "
+                "send smaller batches",
+            )
+            return
+        self._decompressed = True
+        self._buffer, self._pos = bytearray(unfolded), 0
+
+    def _leave_folded(self, reason: str, why: str) -> None:
+        self._decompressed = True
+        self._buffer = bytearray(f"{reason}: {why}".encode())
+        self._pos = len(self._buffer)
+        self.__class__ = _FoldedBatch
 
     def _read_msg(self, *arguments: Any) -> Any:
         try:
@@ -131,19 +152,15 @@ class _Batch(_LibrarysBatch):
         )
 
 
-class _GiantBatch(_Batch):
-    """A batch that stays folded: of its records only their places are known."""
+class _FoldedBatch(_Batch):
+    """A batch that stays folded: of its records only their places are known, and why."""
 
     __slots__ = ()
 
     def _read_msg(self, *_: Any) -> DefaultRecord:
-        why = (
-            f"a batch must not unfold into more than {MAX_UNFOLDED_BYTES} bytes, "
-            f"{self.size_in_bytes} bytes of {self.records_count} records did; send smaller batches"
-        )
         is_last = self._next_record_index == self._num_records - 1
         offset = self.last_offset if is_last else self.base_offset + self._next_record_index
-        headers = [(UNREAD_HEADER, why.encode())]
+        headers = [(UNREAD_HEADER, bytes(self._buffer))]
         stamp = (self.max_timestamp, self.timestamp_type)
         return DefaultRecord(0, offset, *stamp, None, None, headers)
 

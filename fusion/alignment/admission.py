@@ -12,6 +12,7 @@ from fusion.schema import (
     CLAIM_HEADER,
     MAX_CLAIMED_BYTES,
     MAX_RECORD_BYTES,
+    UNREAD_HEADER,
     AudioChunk,
     Envelope,
     Message,
@@ -169,6 +170,12 @@ def refused_record(letter: Record) -> Record:
             DeadLetterReason.TOO_LARGE,
             "a record must be small enough to be kept whole, this one had "
             f"{letter.headers['cut']}; let its sender send it again, in smaller pieces",
+        )
+    if f"original-{UNREAD_HEADER}" in letter.headers:
+        raise RecordError(
+            DeadLetterReason.UNDECODABLE,
+            "a record must have been read to be sent again, of this one only its place is known: "
+            f"{letter.headers[f'original-{UNREAD_HEADER}']}",
         )
     kept = {
         name.removeprefix("original-"): text

@@ -20,7 +20,10 @@ MAX_RECORD_BYTES = 4 * 1024 * 1024
 MAX_CLAIMED_BYTES = 64 * 1024 * 1024
 """The same bound for values that lie in the object store, see :mod:`fusion.stream.claims`."""
 UNREAD_HEADER = "unread"
-"""Why a connector could not read a record: what stands in its place has only its position."""
+"""``reason: why`` a connector could not read a record.
+
+What stands in its place has no key, no value and no other header: only its position is known.
+"""
 CLAIM_HEADER = "ce_dataref"
 """CloudEvents' extension *dataref* (claim check pattern): where the value of a record lies."""
 

@@ -132,8 +132,14 @@ def scorer_key(plant: Plant) -> str:
 
 
 def newest_by_key(records: Iterable[Record]) -> dict[str, bytes]:
-    """Return the last value of every key among the ``records`` of a compacted topic."""
-    return {record.key: record.value for record in records}
+    """Return the last value of every key among the ``records`` of a compacted topic.
+
+    Inside a partition that is the one with the highest offset, whatever the clocks said; of several
+    partitions that hold a key, in which order they are read says nothing: the newest one counts.
+    """
+    last = {(record.key, record.partition): record for record in records}
+    in_order = sorted(last.values(), key=lambda record: record.t_broker_ns)
+    return {record.key: record.value for record in in_order}
 
 
 def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | None:

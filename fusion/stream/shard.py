@@ -69,7 +69,7 @@ class Shard:
         self._read_up_to = checkpoint.read_up_to()
         self._strangers = checkpoint.strangers()
         self._next_offsets = dict(starts or {})
-        self._topic_ids = dict(topic_ids or {})
+        self._topic_ids = checkpoint.topic_ids | dict(topic_ids or {})
         self._lost = checkpoint.lost_offsets()
         self._is_changed = False
         self._own_messages: list[Message] = []
@@ -95,7 +95,9 @@ class Shard:
         of_plant: dict[str, list[Record]] = {address: [] for address in self.chains}
         for record in records:
             self._move_on(record)
-            if record.topic == self.plant.topic("alarm-commands"):
+            if (why := _unread(record)) is not None:
+                self._refuse_stranger(record, why)
+            elif record.topic == self.plant.topic("alarm-commands"):
                 self._command(record)
             elif self._chain_for(record, record.key) is not None:
                 of_plant.setdefault(record.key, []).append(record)
@@ -119,6 +121,7 @@ class Shard:
         num_known = max(0, min(stop, lost.stop) - max(start, lost.start))
         self._lost[part] = (num_lost + lost.num_offsets - num_known, lost.start, lost.stop)
         self._read_up_to[part] = max(self._read_up_to.get(part, 0), lost.stop)
+        self._next_offsets.setdefault(part, lost.stop)
         for chain in self.chains.values():
             chain.intake.skip_to({part: lost.stop})
         self._is_changed = True
@@ -173,7 +176,9 @@ class Shard:
         for chain in self.chains.values():
             for part, offset in chain.intake.positions().items():
                 positions[part] = min(positions.get(part, offset), offset)
-        return positions
+        # Of a topic that the plant files no longer name the checkpoint keeps what was read; it may
+        # be gone, and the broker would refuse the whole transaction.
+        return {part: at for part, at in positions.items() if part in self._next_offsets}
 
     def topics_ahead(self) -> set[str]:
         """Return the topics that should wait until slower ones have caught up."""
@@ -242,9 +247,16 @@ class Shard:
         self._own_messages.append(dead_letter(record, error, self.plant))
 
 
+def _unread(record: Record) -> RecordError | None:
+    """Return why the connector could not read the record, None when it could."""
+    if record.key or record.value or [*record.headers] != [UNREAD_HEADER]:
+        return None
+    reason, _, why = record.headers[UNREAD_HEADER].partition(": ")
+    known = {each.value: each for each in DeadLetterReason}
+    return RecordError(known[reason], why) if reason in known else None
+
+
 def _unknown(record: Record) -> RecordError:
-    if UNREAD_HEADER in record.headers:
-        return RecordError(DeadLetterReason.TOO_LARGE, record.headers[UNREAD_HEADER])
     return RecordError(
         DeadLetterReason.UNKNOWN_STREAM,
         f"the key must be the address of a plant that is watched here, got {record.key!r}; "

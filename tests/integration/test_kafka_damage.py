@@ -37,7 +37,10 @@ def test_a_batch_that_the_disk_has_spoilt_stops_reading_with_its_place(
         assert list(source.positions().values()) == [1]
 
 
-def test_a_compression_that_is_not_installed_is_named(kafka_bootstrap: str, unique: str) -> None:
+def test_a_compression_that_is_not_installed_is_named(
+    kafka_bootstrap: str, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka.codec.snappy", None)
     settings = KafkaSettings(kafka_bootstrap)
     with contextlib.closing(KafkaAdminClient(**settings.client_options())) as admin:
         # The broker compresses anew what comes.

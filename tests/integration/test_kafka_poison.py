@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import kafka
+import kafka.codec
 import numpy as np
 import pytest
 from kafka.structs import TopicPartition as KafkaPartition
@@ -123,9 +124,34 @@ def test_a_batch_that_would_unfold_into_a_giant_stays_folded(
         (1, b""),
         (2, b"after"),
     ]
-    assert "must not unfold into more than" in got[1].headers[UNREAD_HEADER]
+    assert got[1].headers[UNREAD_HEADER].startswith("too-large: a batch must not unfold")
     assert not got[0].headers
     assert got[1].t_broker_ns > 10**18
+
+
+def test_a_batch_that_does_not_unfold_is_refused_and_reading_goes_on(
+    unique: str, where: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, settings = f"{unique}.any", KafkaSettings(where.kafka_bootstrap)
+    apply_topics(settings, {topic: TopicSpec(1)}, update_configs=False)
+    fold = kafka.codec.gzip_encode
+    producer = kafka.KafkaProducer(bootstrap_servers=where.kafka_bootstrap, compression_type="gzip")
+    for value, tail in ((b"before", b""), (b"odd" * 999, b"what Java overlooks"), (b"after", b"")):
+        monkeypatch.setattr(
+            "kafka.record.default_records.gzip_encode",
+            lambda folded, tail=tail: fold(folded) + tail,
+        )
+        producer.send(topic, value, key=b"k")
+        producer.flush()
+    producer.close()
+    with contextlib.closing(KafkaSource(settings, [topic], unique)) as source:
+        got = list(read_to_end(source))
+    assert [(record.offset, record.value) for record in got] == [
+        (0, b"before"),
+        (1, b""),
+        (2, b"after"),
+    ]
+    assert got[1].headers[UNREAD_HEADER].startswith("undecodable: a batch must unfold, but: Bad")
 
 
 def test_every_codec_of_kafka_is_read(unique: str, where: Settings) -> None:

@@ -24,6 +24,7 @@ from fusion.schema import (
 )
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
+    ShardCheckpoint,
     checkpoint_of,
     newest_by_key,
     scorer_of,
@@ -284,7 +285,9 @@ def test_what_is_lost_is_said_and_counted_once_however_often_it_is_met() -> None
 
 def test_what_stands_for_a_record_that_was_not_unfolded_says_why_it_is_refused() -> None:
     kept, feed = Kept(), Feed()
-    feed.add(Message("p.telemetry", "", b"", {UNREAD_HEADER: "a batch must not be a bomb"}))
+    feed.add(
+        Message("p.telemetry", "", b"", {UNREAD_HEADER: "too-large: a batch must not be a bomb"})
+    )
     feed.say("x", 0)
     shard = open_shard(kept)
     run(shard, feed.records)
@@ -293,3 +296,25 @@ def test_what_stands_for_a_record_that_was_not_unfolded_says_why_it_is_refused()
     assert letter.headers["reason"] == "too-large"
     assert letter.headers["message"] == "a batch must not be a bomb"
     assert letter.headers["original-offset"] == "0"
+
+
+def test_a_topic_that_is_read_no_more_is_not_in_what_is_committed() -> None:
+    kept, feed, gone = Kept(), Feed(), TopicPartition("p.audio", 3)
+    feed.say("x", 0)
+    checkpoint = ShardCheckpoint.of({gone: 7}, {}, topic_ids={"p.audio": "then"})
+    chain = open_chain(ONE, {})
+    shard = Shard(
+        PART.partition,
+        ONE,
+        kept,
+        open_chain=lambda _: chain,
+        checkpoint=checkpoint,
+        starts={PART: 0},
+        topic_ids={"p.telemetry": "now"},
+    )
+    run(shard, feed.records)
+    assert kept.positions == {PART: 0}
+    saved = shard_checkpoint_of(PART.partition, kept.newest_checkpoints())
+    assert saved is not None
+    assert saved.read_up_to() == {gone: 7, PART: 1}
+    assert saved.topic_ids == {"p.audio": "then", "p.telemetry": "now"}
