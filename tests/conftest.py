@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import uuid
@@ -28,6 +29,14 @@ KAFKA_SCRIPT = ROOT / "deploy" / "kafka" / "kafka.sh"
 S3_SCRIPT = ROOT / "deploy" / "s3" / "s3.sh"
 CLUSTER_SCRIPT = ROOT / "deploy" / "kafka" / "kafka-cluster.sh"
 IS_CI = os.environ.get("CI") == "true"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes of tests, also where these run in the background of a script.
+
+    A shell starts what runs in the background with that signal ignored, and children inherit it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:

@@ -200,3 +200,10 @@ def test_a_refused_batch_is_read_again_with_the_same_source(
 def test_refuses_bounds_that_let_nothing_through(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be above 0, got 0"):
         _ingest(ScriptedSource({}), DeltaLake(tmp_path), 0)
+
+
+def test_a_topic_that_was_made_anew_is_not_skipped_in_silence(tmp_path: Path) -> None:
+    lake = DeltaLake(tmp_path)
+    _ingest(ScriptedSource({PARTS[0]: 7}), lake)
+    with pytest.raises(InputError, match="must not end before offset 7.*ends at 3"):
+        _ingest(ScriptedSource({PARTS[0]: 3}), lake)
