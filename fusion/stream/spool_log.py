@@ -78,7 +78,7 @@ class SpoolLog:
                 f"what waits for the broker must fit on the disk, but: {failed}; nothing of this "
                 "call was kept; make room, or point FUSION_SPOOL_DIR at another disk"
             ) from failed
-        self.end = self._source.end_offsets()[_PART]
+        self.end += len(wrapped)  # (asking could fail, and what is kept would not be known)
         self.num_bytes += num_bytes
         return num_bytes
 
