@@ -23,6 +23,7 @@ from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     Checkpoint,
+    ShardCheckpoint,
     checkpoint_of,
     newest_by_key,
     scorer_of,
@@ -128,7 +129,8 @@ class _Opener:
         publisher = wiring.open_publisher(self.settings, group=self.group, writer=f"live-{number}")
         try:
             newest = read_checkpoints(self.plant, self.settings)
-            starts = self._starts(number)
+            checkpoint = shard_checkpoint_of(number, newest)
+            starts = self._starts(number, checkpoint or ShardCheckpoint())
             topic_ids = wiring.topic_ids(self.settings, {part.topic for part in starts})
             require_same_topics(self.plant, number, newest, topic_ids)
             self.homes.learn(newest)
@@ -141,7 +143,7 @@ class _Opener:
                 self.plant,
                 publisher,
                 open_chain=lambda address: self._chain(address, number, newest, live),
-                checkpoint=shard_checkpoint_of(number, newest),
+                checkpoint=checkpoint,
                 starts=starts,
                 topic_ids=topic_ids,
             )
@@ -150,19 +152,24 @@ class _Opener:
             publisher.close()
             raise
 
-    def _starts(self, number: int) -> dict[TopicPartition, int]:
+    def _starts(self, number: int, saved: ShardCheckpoint) -> dict[TopicPartition, int]:
         parts = [part for part in self.source.assigned() if part.partition == number]
         # Not of the other numbers: a process that was killed in a transaction of one of them would
         # hold up this one, until the broker gives that transaction up.
         committed = self.source.committed(parts)
-        if self.skip_backlog and not any(part in committed for part in parts):
+        # (Kafka forgets what a group committed when nobody comes for a week.)
+        read_up_to = saved.read_up_to()
+        if self.skip_backlog and not any(part in committed or part in read_up_to for part in parts):
             ends = self.source.end_offsets()
             return {part: ends[part] for part in parts}
         if all(part in committed for part in parts):
             return {part: committed[part] for part in parts}
         # What was deleted before anybody watched is nobody's loss.
         oldest = self.source.start_offsets()
-        return {part: committed.get(part, oldest[part]) for part in parts}
+        return {
+            part: committed.get(part, min(oldest[part], read_up_to.get(part, oldest[part])))
+            for part in parts
+        }
 
     def _resumed(self, shard: Shard, newest: Mapping[str, bytes], live: Live) -> Shard:
         """Return ``shard`` with the plants that were in it before."""

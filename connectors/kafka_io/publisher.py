@@ -162,7 +162,7 @@ def _await_all(futures: Sequence[Any]) -> None:
 
 
 def partition_of(key: str, num_partitions: int) -> int:
-    """Return the partition of a topic that messages of ``key`` go to, as all of Kafka's clients do.
+    """Return the partition of a topic that messages of ``key`` go to, as Kafka's own clients do.
 
     Example:
         >>> partition_of("demo/lab/utilities/line1/cell1/pump-b", 3)

@@ -171,7 +171,7 @@ def refused_record(letter: Record) -> Record:
             "a record must be small enough to be kept whole, this one had "
             f"{letter.headers['cut']}; let its sender send it again, in smaller pieces",
         )
-    if f"original-{UNREAD_HEADER}" in letter.headers:
+    if f"original-{UNREAD_HEADER}" in letter.headers and not letter.key and not letter.value:
         raise RecordError(
             DeadLetterReason.UNDECODABLE,
             "a record must have been read to be sent again, of this one only its place is known: "

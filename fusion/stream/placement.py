@@ -60,6 +60,15 @@ class Homes:
             self._numbers[address] = number if by_key is None else by_key
         home = self._numbers[address]
         if home != number:
+            by_key = self._home_of(address)
+            if by_key not in {None, home}:
+                raise RecordError(
+                    DeadLetterReason.WRONG_PARTITION,
+                    f"records of {address!r} must come in partition {home}, where their checkpoint "
+                    f"is (by Kafka's own clients they would belong in {by_key}), got one in "
+                    f"partition {number}; keep the partitioner that its senders had, and replay "
+                    "this dead letter with it",
+                )
             raise RecordError(
                 DeadLetterReason.WRONG_PARTITION,
                 f"records of {address!r} must come in partition {home}, where their key belongs "

@@ -212,7 +212,7 @@ class Shard:
             self._refuse_stranger(record, misplaced)
             return None
         if chain is None:
-            self._refuse_stranger(record, _unknown(record))
+            self._refuse_stranger(record, _unknown(address))
             return None
         self.chains[address] = chain
         return chain
@@ -256,10 +256,10 @@ def _unread(record: Record) -> RecordError | None:
     return RecordError(known[reason], why) if reason in known else None
 
 
-def _unknown(record: Record) -> RecordError:
+def _unknown(address: str) -> RecordError:
     return RecordError(
         DeadLetterReason.UNKNOWN_STREAM,
-        f"the key must be the address of a plant that is watched here, got {record.key!r}; "
+        f"the key must be the address of a plant that is watched here, got {address!r}; "
         "mend the sender, or start `fusion live` with that plant's file too",
     )
 

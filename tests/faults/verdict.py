@@ -19,6 +19,8 @@ from fusion.stream.reading import read_to_end
 from tests.faults.poisons import AS_PUBLISHED, EVERY_RECORD, POISON_HEADER, reason_of
 
 COMMAND_TOPIC = "alarm-commands"
+MAX_EMPTY_TICKS = 2
+"""So many of the last ticks may have nothing but what was refused: records end within a second."""
 
 
 class Position(NamedTuple):
@@ -121,7 +123,8 @@ def judge(left: Left, expected: Left, *, may_miss_claims: bool = False) -> Verdi
             got = [score for score in got if score.tick >= wanted[0].tick]
             # And the last ticks may have had nothing but what was refused: no tick is made of that.
             last = max((score.tick for score in got), default=wanted[-1].tick)
-            wanted = [score for score in wanted if score.tick <= last]
+            usable = [score for score in wanted if score.tick <= last]
+            wanted = usable if len(wanted) - len(usable) <= MAX_EMPTY_TICKS else wanted
         ticks = [f"tick {score.tick}" for score in got]
         num_wrong = len(verdict.wrong)
         _judge_ids(f"{address}: score", ticks, [f"tick {score.tick}" for score in wanted], verdict)

@@ -123,3 +123,13 @@ def test_scores_of_a_plant_that_must_have_none_are_too_many(clean: Left) -> None
     left.scores["fan"] = [score(1)]
     verdict = judge(left, clean)
     assert (verdict.num_lost, verdict.num_doubled) == (0, 1)
+
+
+def test_without_the_store_the_last_ticks_may_be_empty_and_no_more(clean: Left) -> None:
+    clean.scores["pump"] = [score(tick) for tick in range(9)]
+    left = copy.deepcopy(clean)
+    del left.scores["pump"][-2:]
+    assert not judge(left, clean, may_miss_claims=True).wrong
+    assert judge(left, clean).num_lost == 2
+    left.scores["pump"].pop()
+    assert judge(left, clean, may_miss_claims=True).num_lost == 3
