@@ -23,7 +23,7 @@ from connectors.kafka_io.connection import KafkaSettings, unavailable
 from connectors.kafka_io.following import Following
 from connectors.kafka_io.leaders import no_answer
 from connectors.kafka_io.rejoin import end_every_join, end_when_taken_over
-from fusion.errors import BrokerUnavailableError, InputError
+from fusion.errors import BrokerUnavailableError, InputError, TopicMismatchError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Lost, Record, TopicPartition, WireForm
 
@@ -82,6 +82,7 @@ class KafkaSource:
             read_every_batch(self._consumer)
             self._following = Following(self._consumer)
             self._assignment = _Assignment()
+            self._num_partitions: dict[str, int] = {}
             try:
                 self._begin(topics, is_member=membership is not None)
             except BaseException:
@@ -136,7 +137,20 @@ class KafkaSource:
         return self._bounds(self._consumer.beginning_offsets)
 
     def end_offsets(self) -> dict[TopicPartition, int]:
-        """Return the end of what is committed, per assigned partition, markers included."""
+        """Return the end of what is committed, per assigned partition, markers included.
+
+        Raises:
+            TopicMismatchError: Somebody has added partitions: a group would give them to nobody.
+        """
+        for topic, num_partitions in self._num_partitions.items():
+            # What the client last heard of the cluster.
+            now = self._consumer.partitions_for_topic(topic) or ()
+            if len(now) > num_partitions:
+                raise TopicMismatchError(
+                    f"topic {topic!r} must keep its {num_partitions} partitions while it is read, "
+                    f"but has {len(now)} now: what lies in the new ones is read by nobody, and "
+                    "keys lie elsewhere than before; make the topics anew with that number"
+                )
         return self._bounds(self._consumer.end_offsets)
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -168,6 +182,7 @@ class KafkaSource:
         partitions = {topic: _partitions(self._consumer, topic) for topic in topics}
         if is_member:
             _require_equal_counts(partitions)
+            self._num_partitions = {topic: len(numbers) for topic, numbers in partitions.items()}
             end_every_join(self._consumer)
             end_when_taken_over(self._consumer)
             self._consumer.subscribe(topics=list(topics), listener=self._assignment)

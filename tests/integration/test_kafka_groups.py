@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from connectors.kafka_io import (
     KafkaPublisher,
@@ -15,7 +17,7 @@ from connectors.kafka_io import (
     Membership,
     apply_topics,
 )
-from fusion.errors import FencedError, InputError
+from fusion.errors import FencedError, InputError, TopicMismatchError
 from fusion.plant import TopicSpec
 from fusion.schema import Message, TopicPartition
 
@@ -159,3 +161,21 @@ def test_topics_of_unequal_numbers_cannot_be_read_together(
     apply_topics(settings, odd, update_configs=False)
     with pytest.raises(InputError, match=r"same number of partitions.*odd': 7"):
         KafkaSource(settings, [*topics, f"{unique}.odd"], unique, Membership(None, 6.0))
+
+
+def test_partitions_that_are_added_to_one_topic_are_noticed(
+    join: Open, settings: KafkaSettings, topics: list[str]
+) -> None:
+    member = join()
+    poll_until([member], lambda: len(numbers(member)) == NUM_PARTITIONS)
+    assert member.end_offsets()
+    admin: Any = KafkaAdminClient(**settings.client_options())
+    with contextlib.closing(admin):
+        admin.create_partitions({topics[0]: NUM_PARTITIONS + 1})
+
+    def ask() -> bool:
+        member.end_offsets()
+        return False
+
+    with pytest.raises(TopicMismatchError, match=r"must keep its 6 partitions .* but has 7 now"):
+        poll_until([member], ask)
