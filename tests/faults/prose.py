@@ -48,8 +48,8 @@ held against one whose records were all on the broker: neither may show.
 and alarm events that are missing; *doubled* counts scores, alarm events and dead letters that are
 there twice. In the row *store away for too long* the patience of 30 s passes: large records are
 then refused with `claim-unavailable`, to be replayed, as they must be. Which ones depends on the
-moment, so these runs are judged by 1 and 2, and by every tick being scored once, up to the last one
-of which anything was left.
+moment, so these runs are judged by 1 and 2, and by every tick being scored once in which no large
+record was refused.
 
 *Recovery* is the time from the harm to the next committed transaction: from the death of a process;
 from the moment that a broker, its disk or the object store was back; from the death of one of three

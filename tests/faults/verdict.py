@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from flows import wiring
 from flows.settings import Settings
 from fusion.alignment import Counts
 from fusion.errors import DeadLetterReason
-from fusion.plant import Plant
+from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import CLAIM_HEADER, UNREAD_HEADER, AlarmEvent, Record, Score
 from fusion.stream.checkpoint import ShardCheckpoint, checkpoint_of, newest_by_key
 from fusion.stream.reading import read_to_end
 from tests.faults.poisons import AS_PUBLISHED, EVERY_RECORD, POISON_HEADER, reason_of
 
 COMMAND_TOPIC = "alarm-commands"
-MAX_EMPTY_TICKS = 2
-"""So many of the last ticks may have nothing but what was refused: records end within a second."""
 
 
 class Position(NamedTuple):
@@ -43,7 +43,8 @@ class Left:
     """By kind of topic."""
     num_on_broker: dict[str, int] = field(default_factory=dict[str, int])
     poisons: dict[Position, str] = field(default_factory=dict[Position, str])
-    claims: set[Position] = field(default_factory=set[Position])
+    claims: dict[Position, tuple[str, int]] = field(default_factory=dict[Position, tuple[str, int]])
+    """The plant of each record whose value lies in the store, and its time, in ns."""
     committed: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
     """Where the next process would go on, by kind of topic and partition."""
 
@@ -76,7 +77,8 @@ def what_is_left(plants: Sequence[Plant], settings: Settings) -> Left:
                 # (nobody has unfolded the header that names the poison)
                 (left.poisons[position],) = AS_PUBLISHED
             elif CLAIM_HEADER in record.headers:
-                left.claims.add(position)
+                t_ns = np.datetime64(record.headers["ce_time"].removesuffix("Z"), "ns")
+                left.claims[position] = (record.key, int(t_ns.astype(np.int64)))
     for value in found["scores"]:
         score = Score.model_validate_json(value.value)
         left.scores.setdefault(score.plant, []).append(score)
@@ -105,7 +107,9 @@ class Verdict:
     wrong: list[str] = field(default_factory=list[str])
 
 
-def judge(left: Left, expected: Left, *, may_miss_claims: bool = False) -> Verdict:
+def judge(
+    left: Left, expected: Left, *, may_miss_claims: bool = False, tick_ns: int = NANOSECONDS // 2
+) -> Verdict:
     """Return everything that a run lost, doubled or said differently from the unharmed run.
 
     With ``may_miss_claims`` large records may have been refused because their store was away; then
@@ -121,10 +125,10 @@ def judge(left: Left, expected: Left, *, may_miss_claims: bool = False) -> Verdi
             # Of a stream whose records were all refused, a frame of long ago may be the first that
             # is heard: it is not late then, and has ticks of its own.
             got = [score for score in got if score.tick >= wanted[0].tick]
-            # And the last ticks may have had nothing but what was refused: no tick is made of that.
-            last = max((score.tick for score in got), default=wanted[-1].tick)
-            usable = [score for score in wanted if score.tick <= last]
-            wanted = usable if len(wanted) - len(usable) <= MAX_EMPTY_TICKS else wanted
+            # And a tick may have had nothing but what was refused: no score is made of that.
+            scored = {score.tick for score in got}
+            touched = _refused_ticks(left, address, tick_ns=tick_ns)
+            wanted = [each for each in wanted if each.tick in scored or each.tick not in touched]
         ticks = [f"tick {score.tick}" for score in got]
         num_wrong = len(verdict.wrong)
         _judge_ids(f"{address}: score", ticks, [f"tick {score.tick}" for score in wanted], verdict)
@@ -154,6 +158,20 @@ def _judge_accounts(left: Left, verdict: Verdict) -> None:
         if counts.read != count or counts.pending:
             verdict.num_lost += abs(count - counts.read) + counts.pending
             verdict.wrong.append(f"{kind}: {count} records on the broker, but {counts}")
+
+
+def _refused_ticks(left: Left, address: str, *, tick_ns: int) -> set[int]:
+    """Return the ticks of a plant in which a large record lies that was refused.
+
+    A record tells of its own time and, of sound, of up to a tick beyond.
+    """
+    refused = [
+        t_ns // tick_ns
+        for position, (plant, t_ns) in left.claims.items()
+        if plant == address
+        and DeadLetterReason.CLAIM_UNAVAILABLE in left.dead_letters.get(position, [])
+    ]
+    return {*refused, *(tick + 1 for tick in refused)}
 
 
 def _judge_progress(left: Left, verdict: Verdict) -> None:
