@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from fusion.errors import DeadLetterReason
@@ -12,18 +10,6 @@ from fusion.schema import CLAIM_HEADER
 from fusion.stream.claim_resolver import MISSING_PAUSES_S, PATIENCE_S, ClaimResolver
 from tests.claims import Clock, Store, claimed, refused, stored
 from tests.clocks import START_NS
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    (tmp_path / "objects").mkdir()  # (a folder that is not there is a store that is away)
-    return Store(tmp_path / "objects", clock)
-
 
 # ---------------------------------------------------------------------------- a missing object
 

@@ -38,17 +38,6 @@ THRESHOLD = 64
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    (tmp_path / "objects").mkdir()  # (a folder that is not there is a store that is away)
-    return Store(tmp_path / "objects", clock)
-
-
-@pytest.fixture
 def broker(tmp_path: Path) -> EmbeddedBroker:
     return EmbeddedBroker(tmp_path / "broker.sqlite")
 
