@@ -1,5 +1,6 @@
 """A simulated pump rig with telemetry, sound, pictures and known faults. It is a simulation."""
 
+from fusion.simulation.dynamics import SetpointPlan
 from fusion.simulation.ground_truth import LimitPassing, limits_passed, truth
 from fusion.simulation.rig import simulate
 from fusion.simulation.scenario import (
@@ -19,6 +20,7 @@ __all__ = [
     "LimitPassing",
     "Physics",
     "Scenario",
+    "SetpointPlan",
     "fault_campaign",
     "limits_passed",
     "normal_scenario",
