@@ -106,7 +106,9 @@ class SetpointSpace:
         )
         return targets_NKU - before_NKU
 
-    def paths(self, targets_NKU: Floats, times_L_s: Sequence[float] | Floats) -> Floats:
+    def paths(
+        self, targets_NKU: Floats, times_L_s: Sequence[float] | NDArray[np.floating]
+    ) -> Floats:
         """Return the set-points at ``times_L_s`` from now, [N, L, U], moving as fast as allowed."""
         times_L1 = np.asarray(times_L_s, np.float64)[:, None]
         ends_s = [*self.moves_s[1:], np.inf]

@@ -66,7 +66,9 @@ class Formula:
         quantiles = [median_BHG - HALF_BAND, median_BHG, median_BHG + HALF_BAND]
         far_BH = np.abs(warmth_BH - 5) * (3.0 if self.is_wild else 0.0)
         return {
-            "z_hat": np.broadcast_to(far_BH[:, None, :, None], (*plan_BTHU.shape[:3], 1)),
+            "z_hat": np.broadcast_to(
+                far_BH[:, None, :, None].astype(np.float32), (*plan_BTHU.shape[:3], 1)
+            ),
             "forecast": np.stack(quantiles, axis=-1).astype(np.float32),
         }
 
