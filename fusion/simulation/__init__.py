@@ -2,6 +2,7 @@
 
 from fusion.simulation.dynamics import SetpointPlan
 from fusion.simulation.ground_truth import LimitPassing, limits_passed, truth
+from fusion.simulation.random_physics import random_physics
 from fusion.simulation.rig import simulate
 from fusion.simulation.scenario import (
     EPOCH_NS,
@@ -24,6 +25,7 @@ __all__ = [
     "fault_campaign",
     "limits_passed",
     "normal_scenario",
+    "random_physics",
     "simulate",
     "truth",
 ]
