@@ -1,8 +1,7 @@
 """The future of the embedding: a causal transformer, asked per horizon and per planned set-point.
 
 Shapes: B windows, T ticks, H horizons, D state embedding, M streams, P stream embedding,
-U set-points, R readings, Q quantiles, G measured tags. In PlanCode G are the horizons whose moves
-horizon H is told of.
+U set-points, R readings, Q quantiles, G measured tags.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from fusion.features import Layout
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.layers import Block, ConditionedMlp, mlp
+from fusion.model.plan import PlanCode
 
 
 class Predicted(NamedTuple):
@@ -40,7 +40,7 @@ class Predictor(nn.Module):
             [Block(width, config.num_heads, is_causal=True) for _ in range(config.predictor_layers)]
         )
         self.horizon = mlp(2 * 8, width, width)
-        self.plan = PlanCode(layout, config)
+        self.plan = PlanCode(layout, config, width)
         self.ask = nn.ModuleList([ConditionedMlp(width) for _ in range(2)])
         self.norm = nn.LayerNorm(width)
         self.to_z = nn.Linear(width, config.embedding)
@@ -71,31 +71,6 @@ class Predictor(nn.Module):
             z_BTD[:, :, None] + self.to_z(asked),
             p.reshape(*p.shape[:3], self.num_streams, -1),
         )
-
-
-class PlanCode(nn.Module):
-    """What each horizon is told of the planned set-points: where they will be, and when they move.
-
-    The moves between horizons say when: a plant that is a minute slower than its set-point is
-    elsewhere after a move now than after one just before the horizon. Each horizon has weights of
-    its own, which read as the plant's step responses, and sees no move after itself.
-    """
-
-    def __init__(self, layout: Layout, config: ModelConfig) -> None:
-        super().__init__()
-        num_horizons, num_setpoints = len(config.horizons_ticks), layout.num_setpoints
-        told = (1 + num_horizons) * num_setpoints
-        self.weight = nn.Parameter(torch.randn(num_horizons, told, config.width) / math.sqrt(told))
-        earlier_HG = torch.ones(num_horizons, num_horizons).tril()
-        self.register_buffer("earlier_HG", earlier_HG, persistent=False)
-
-    def forward(self, setpoints_BTU: Tensor, plan_BTHU: Tensor) -> Float[Tensor, "B T H W"]:
-        """Return the code of the plan for every position and horizon."""
-        before_BTHU = torch.cat([setpoints_BTU[:, :, None], plan_BTHU[:, :, :-1]], dim=2)
-        moves_BT1GU = (plan_BTHU - before_BTHU).unsqueeze(2)
-        seen_BTHGU = moves_BT1GU * self.get_buffer("earlier_HG")[:, :, None]
-        told = torch.cat([plan_BTHU.unsqueeze(3), seen_BTHGU], dim=3).flatten(3)
-        return torch.einsum("bthp,hpw->bthw", told, self.weight)
 
 
 class Readout(nn.Module):

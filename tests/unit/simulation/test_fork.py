@@ -39,8 +39,9 @@ def test_the_set_points_are_the_plans_and_nothing_else_is_random() -> None:
     start_s = running.time_s
     assert start_s == 70.0
     plan = SetpointPlan((start_s, start_s + 10), (0.5, 0.7), (30.0, 30.0))
-    planned, held = run(running.fork(plan)), run(
-        running.fork(SetpointPlan((start_s,), (0.5,), (30.0,)))
+    planned, held = (
+        run(running.fork(plan)),
+        run(running.fork(SetpointPlan((start_s,), (0.5,), (30.0,)))),
     )
     assert planned[0, LEVEL] == pytest.approx(0.5)
     assert planned[round(5 / STEP_S), LEVEL] == pytest.approx(0.6)

@@ -1,4 +1,4 @@
-"""Other rigs are different rigs, the same for the same seed, and their controllers still control."""
+"""Other rigs differ, are the same for the same seed, and their controllers still control."""
 
 from __future__ import annotations
 
