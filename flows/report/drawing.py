@@ -89,7 +89,8 @@ def picture(paint: Callable[[int], Figure], *, alt: str) -> Picture:
 
 def save_picture(paint: Callable[[], Figure], path: Path) -> None:
     """Write what ``paint`` draws to ``path``, on white; its suffix says in which format."""
-    with mpl.rc_context(_STYLE | {"figure.facecolor": "white", "savefig.facecolor": "white"}):
+    on_white: dict[Any, Any] = {"figure.facecolor": "white", "savefig.facecolor": "white"}
+    with mpl.rc_context(_STYLE | on_white):
         is_png = path.suffix == ".png"
         paint().savefig(
             path, dpi=108 if is_png else 72, metadata=None if is_png else {"Date": None}

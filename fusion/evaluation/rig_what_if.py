@@ -203,4 +203,4 @@ def _is_over(values_FL: Floats, tag: Tag) -> NDArray[np.bool_]:
     assert tag.limits is not None
     low = -math.inf if tag.limits.low is None else tag.limits.low
     high = math.inf if tag.limits.high is None else tag.limits.high
-    return ((values_FL < low) | (values_FL > high)).any(axis=1)
+    return np.any((values_FL < low) | (values_FL > high), axis=1)

@@ -34,11 +34,14 @@ _KEEP = re.compile(
 _WEIGHT = re.compile(rf"(?P<rest>.+?)\s+x\s*(?P<weight>{_NUMBER})")
 
 
+Kind = Literal["minimise", "maximise", "keep"]
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One wish about one tag."""
 
-    kind: Literal["minimise", "maximise", "keep"]
+    kind: Kind
     tag: str
     low: float | None = None
     high: float | None = None
@@ -98,11 +101,12 @@ def parse_goal(
     Raises:
         InputError: A wish cannot be read, names no measured tag, or nothing is wished for.
     """
-    terms: list[Term] = []
-    for kind, texts in (("minimise", minimise), ("maximise", maximise)):
-        for text in texts:
-            tag, weight = _weighted(text)
-            terms.append(Term(kind, _measured(tag, plant), weight=weight))
+    directions: list[tuple[Kind, Sequence[str]]] = [("minimise", minimise), ("maximise", maximise)]
+    terms = [
+        Term(kind, _measured(tag, plant), weight=weight)
+        for kind, texts in directions
+        for tag, weight in map(_weighted, texts)
+    ]
     terms += [_kept(text, plant) for text in keep]
     if not terms:
         raise InputError(

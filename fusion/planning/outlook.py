@@ -93,14 +93,18 @@ class PlanReader:
             rarity_NH=self._rarity(z_NHD),
         )
 
-    def _plan(self, ahead_NLU: NDArray[np.float32], horizons: NDArray[np.int64]) -> Floats:
+    def _plan(
+        self, ahead_NLU: NDArray[np.float32], horizons: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Return the set-points at each position's targets: what was set, then what is planned."""
         setpoints_TU = self.window.setpoints_TU
         past_NTU = np.broadcast_to(setpoints_TU, (len(ahead_NLU), *setpoints_TU.shape))
         all_NLU = np.concatenate([past_NTU, ahead_NLU], axis=1)
         return all_NLU[:, np.arange(len(setpoints_TU))[:, None] + horizons]
 
-    def _ask(self, plan_BTHU: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _ask(
+        self, plan_BTHU: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         window = self.window
         inputs = {
             "z": window.z_TD,
@@ -113,7 +117,7 @@ class PlanReader:
                 name: np.repeat(values[None], len(plan_BTHU), axis=0)
                 for name, values in inputs.items()
             }
-            | {"plan": plan_BTHU.astype(np.float32)},
+            | {"plan": plan_BTHU},
         )
         return told["z_hat"][:, -1], told["forecast"]
 

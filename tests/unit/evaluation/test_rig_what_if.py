@@ -77,6 +77,7 @@ def calibration() -> Calibration:
 def at(start_s: float) -> tuple[Rig, WindowOutputs]:
     """Return the rig at a moment of its run, and a window that ends there."""
     rig = Rig(SCENARIO)
+    rows_KC = rig.block()
     while rig.time_s < start_s:
         rows_KC = rig.block()
     setpoints_U = rows_KC[-1, [COLUMNS.index(tag.name) for tag in RIG.setpoints]]
