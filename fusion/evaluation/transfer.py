@@ -21,6 +21,7 @@ from fusion.plant import Plant
 from fusion.simulation import Scenario, random_physics
 from fusion.training import Recipe, StepReport, split
 from fusion.training.loop import GAUGE_WINDOWS
+from fusion.training.response import fit_response
 from fusion.training.windows import Windows
 
 GAP_TICKS = 2
@@ -56,9 +57,11 @@ def train_on_rigs(
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     draw, noise = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
-    seen, unseen = _windows(recordings, plant, recipe)
+    features, held_out = _features(recordings, plant, recipe)
+    seen, unseen = Windows(features, recipe.model), Windows(held_out, recipe.model)
     gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS))
     model = Jepa(layout_of(plant), recipe.model)
+    fit_response(model, features)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -84,10 +87,10 @@ def train_on_rigs(
     return model
 
 
-def _windows(
+def _features(
     recordings: Sequence[Sequence[Observation]], plant: Plant, recipe: Recipe
-) -> tuple[Windows, Windows]:
-    """Return the windows to learn from and those to gauge on, each rig in its own normal."""
+) -> tuple[TickFeatures, TickFeatures]:
+    """Return the ticks to learn from and those to gauge on, each rig in its own normal."""
     seen: list[TickFeatures] = []
     unseen: list[TickFeatures] = []
     for recording in recordings:
@@ -95,7 +98,7 @@ def _windows(
         normaliser = fit_normaliser(older, plant)
         seen.append(extract(older, plant, normaliser))
         unseen.append(extract(newer, plant, normaliser))
-    return Windows(joined(seen), recipe.model), Windows(joined(unseen), recipe.model)
+    return joined(seen), joined(unseen)
 
 
 def joined(parts: Sequence[TickFeatures]) -> TickFeatures:

@@ -18,7 +18,7 @@ from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.encoder import CrossModal, Encoder
 from fusion.model.layers import mlp
 from fusion.model.plan import Response
-from fusion.model.predictor import Predictor, Readout
+from fusion.model.predictor import Predictor, Readout, tag_columns
 from fusion.model.regularisers import sigreg, vicreg
 
 DROP_STREAM = 0.25
@@ -53,7 +53,7 @@ class Jepa(nn.Module):
         self.cross = CrossModal(layout, config)
         self.predictor = Predictor(layout, config)
         self.readout = Readout(layout, config)
-        self.response = Response(layout, config)
+        self.response = Response(layout, config, tag_columns(layout))
         self.inverse = mlp(2 * config.embedding, config.width, layout.num_setpoints)
         self.teacher = copy.deepcopy(self.encoder) if config.target == "ema" else None
         if self.teacher is not None:
@@ -127,7 +127,7 @@ class Jepa(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return readings [B, T, H, R] and tag quantiles [B, T, H, G, Q] under the plan."""
         readings, quantiles = self.readout(z_hat, z_now, readings_now)
-        moved = self.response(z_now, readings_now, setpoints, plan)
+        moved = self.response(readings_now, setpoints, plan)
         of_tags = moved.index_select(-1, self.readout.get_buffer("tag_columns_G"))
         return readings + moved, quantiles + of_tags[..., None]
 

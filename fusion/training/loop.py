@@ -22,6 +22,7 @@ from fusion.model.gauges import measure
 from fusion.plant import Plant
 from fusion.training import checkpoint
 from fusion.training.recipe import Recipe
+from fusion.training.response import fit_response
 from fusion.training.windows import Windows
 
 GAUGE_WINDOWS = 64
@@ -77,11 +78,13 @@ def train(
     draw, noise = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
     seen, held_out = split(observations, recipe)
     normaliser = fit_normaliser(seen, plant)
-    windows = Windows(extract(seen, plant, normaliser), recipe.model)
+    features = extract(seen, plant, normaliser)
+    windows = Windows(features, recipe.model)
     unseen = Windows(extract(held_out, plant, normaliser), recipe.model)
     gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS))
 
     model = Jepa(layout_of(plant), recipe.model)
+    fit_response(model, features)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
