@@ -1,4 +1,4 @@
-"""The closed-form response finds a known plant: its own course, its step responses, when and where."""
+"""The closed-form response finds a known plant: its own course and its step responses."""
 
 from __future__ import annotations
 
