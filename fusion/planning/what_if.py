@@ -28,7 +28,7 @@ LIMIT_WEIGHT = 20.0
 """A tag that surely passes a limit costs as much as twenty standard deviations of a wish."""
 ALLOWED_CHANCE = 0.05
 """Of passing a limit: the end of the band. A chance below it costs nothing."""
-MOVE_WEIGHT = 0.02
+MOVE_WEIGHT = 0.1
 """For moving a set-point across its whole box: what does not help is left alone."""
 ORDINARY = -float(np.log10(TAIL))
 """Rarity of the most unusual 5 % of normal running; beyond it the guard counts, squared."""
