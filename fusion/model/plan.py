@@ -88,5 +88,6 @@ def moves_until(
     """Return, per horizon, by how much each set-point moves between the horizons up to it."""
     before_BTHU = torch.cat([setpoints_BTU[:, :, None], plan_BTHU[:, :, :-1]], dim=2)
     moves_BT1GU = SETPOINT_GAIN * (plan_BTHU - before_BTHU).unsqueeze(2)
-    earlier_HG = torch.ones(plan_BTHU.shape[2], plan_BTHU.shape[2]).tril()
+    num_horizons = plan_BTHU.shape[2]
+    earlier_HG = torch.ones(num_horizons, num_horizons, device=plan_BTHU.device).tril()
     return (moves_BT1GU * earlier_HG[:, :, None]).flatten(3)
