@@ -93,10 +93,9 @@ def _measure(
             def say(what: str, done: float, task: int = task) -> None:
                 bar.update(bar.tasks[task].id, completed=round(100 * done), note=escape(what))
 
-            for figure in protocol.run(directory, seed=seed, recipe=recipe, say=say):
-                # What nothing was drawn for is the same with every seed: once is enough.
-                if number == 0 or figure.seed is not None:
-                    figures.append(figure)
+            found = protocol.run(directory, seed=seed, recipe=recipe, say=say)
+            # What nothing was drawn for is the same with every seed: once is enough.
+            figures += [each for each in found if number == 0 or each.seed is not None]
             bar.update(bar.tasks[task].id, completed=100, note="")
     return figures
 

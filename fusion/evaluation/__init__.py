@@ -1,4 +1,4 @@
-"""Benchmarks by their official rules: metrics, baselines with the same care, and what is published."""
+"""Benchmarks by their official rules: metrics, baselines of equal care, published figures."""
 
 from fusion.evaluation.protocol import Protocol
 
