@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fusion.features import Layout
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.layers import Block, ConditionedMlp, mlp
+from fusion.model.plan import PlanCode
 
 
 class Predicted(NamedTuple):
@@ -39,7 +40,7 @@ class Predictor(nn.Module):
             [Block(width, config.num_heads, is_causal=True) for _ in range(config.predictor_layers)]
         )
         self.horizon = mlp(2 * 8, width, width)
-        self.plan = nn.Linear(2 * layout.num_setpoints, width)
+        self.plan = PlanCode(layout, config, width)
         self.ask = nn.ModuleList([ConditionedMlp(width) for _ in range(2)])
         self.norm = nn.LayerNorm(width)
         self.to_z = nn.Linear(width, config.embedding)
@@ -58,9 +59,8 @@ class Predictor(nn.Module):
         tokens = self.from_z(z_BTD) + self.from_setpoints(setpoints_BTU) + self.position
         for block in self.blocks:
             tokens = block(tokens)
-        change_BTHU = plan_BTHU - setpoints_BTU[:, :, None]
         codes = self.get_buffer("horizon_code_HC")
-        condition = self.horizon(codes) + self.plan(torch.cat([plan_BTHU, change_BTHU], dim=-1))
+        condition = self.horizon(codes) + self.plan(setpoints_BTU, plan_BTHU)
         asked = tokens[:, :, None].expand(-1, -1, plan_BTHU.shape[2], -1)
         for layer in self.ask:
             asked = layer(asked, condition)
