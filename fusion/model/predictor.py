@@ -55,9 +55,7 @@ class Predictor(nn.Module):
         plan_BTHU: Float[Tensor, "B T H U"],
     ) -> Predicted:
         """Return the predicted embeddings for every position and horizon."""
-        tokens = self.from_z(z_BTD) + self.from_setpoints(setpoints_BTU) + self.position
-        for block in self.blocks:
-            tokens = block(tokens)
+        tokens = self._past(z_BTD, setpoints_BTU)
         change_BTHU = plan_BTHU - setpoints_BTU[:, :, None]
         codes = self.get_buffer("horizon_code_HC")
         condition = self.horizon(codes) + self.plan(torch.cat([plan_BTHU, change_BTHU], dim=-1))
@@ -71,6 +69,29 @@ class Predictor(nn.Module):
             z_BTD[:, :, None] + self.to_z(asked),
             p.reshape(*p.shape[:3], self.num_streams, -1),
         )
+
+    def ahead(
+        self,
+        z_BTD: Float[Tensor, "B T D"],
+        setpoints_BTU: Float[Tensor, "B T U"],
+        horizons_ticks: tuple[int, ...],
+    ) -> Float[Tensor, "B H D"]:
+        """Return the state expected at any horizons after the newest tick, set-points held."""
+        newest_BW = self._past(z_BTD, setpoints_BTU)[:, -1]
+        now_BU = setpoints_BTU[:, -1]
+        plan_BW = self.plan(torch.cat([now_BU, torch.zeros_like(now_BU)], dim=-1))
+        condition_BHW = self.horizon(horizon_code(horizons_ticks)) + plan_BW[:, None]
+        asked_BHW = newest_BW[:, None].expand_as(condition_BHW)
+        for layer in self.ask:
+            asked_BHW = layer(asked_BHW, condition_BHW)
+        return z_BTD[:, -1:] + self.to_z(self.norm(asked_BHW))
+
+    def _past(self, z_BTD: Tensor, setpoints_BTU: Tensor) -> Tensor:
+        """Return what each position knows of the window up to itself, [B, T, W]."""
+        tokens = self.from_z(z_BTD) + self.from_setpoints(setpoints_BTU) + self.position
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
 
 
 class Readout(nn.Module):
