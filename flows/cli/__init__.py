@@ -12,6 +12,7 @@ from flows.cli import (
     backfill,
     dead_letters,
     demo,
+    evaluate,
     lake,
     learn,
     objects,
@@ -43,6 +44,7 @@ app.command("replay")(stream.replay)
 app.command("ingest")(learn.ingest)
 app.command("train")(learn.train)
 app.command("live")(stream.live)
+app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
 app.command("what-if")(what_if.what_if)
 app.add_typer(stream.alarms_app, name="alarms")

@@ -46,6 +46,11 @@ def telemetry_recipe() -> Recipe:
     )
 
 
+def standard_recipe() -> Recipe:
+    """Return the one recipe of every plant and benchmark; only ticks and channels differ."""
+    return Recipe(name="standard", model=ModelConfig(width=64), steps=400, batch_windows=64)
+
+
 def quick_recipe() -> Recipe:
     """Return a recipe for trying a chain out in seconds; its model is good for nothing else."""
     return Recipe(
@@ -57,7 +62,10 @@ def quick_recipe() -> Recipe:
     )
 
 
-RECIPES = {recipe().name: recipe for recipe in (rig_recipe, telemetry_recipe, quick_recipe)}
+RECIPES = {
+    recipe().name: recipe
+    for recipe in (standard_recipe, rig_recipe, telemetry_recipe, quick_recipe)
+}
 
 
 def recipe_named(name: str, *, seed: int | None = None, steps: int | None = None) -> Recipe:

@@ -61,7 +61,7 @@ def calibration() -> Calibration:
         layout=LAYOUT,
         horizons_ticks=HORIZONS,
         tick_s=RIG.tick_s,
-        means={},
+        centres={},
         whiteners={},
         tails={},
         threshold=1.0,

@@ -95,7 +95,7 @@ def test_the_guard_dominates_where_the_model_knows_nothing() -> None:
 
 
 def test_a_model_without_a_density_says_that_it_cannot_judge() -> None:
-    bare = calibration(means={}, whiteners={}, tails={})
+    bare = calibration(centres={}, whiteners={}, tails={})
     [stays] = what_if(reader(calibrated=bare), WARM)
     assert stays.confidence is Confidence.UNKNOWN
     assert stays.costs[UNFAMILIAR] == 0

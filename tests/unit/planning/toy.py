@@ -82,7 +82,7 @@ def calibration(**changes: object) -> Calibration:
         "layout": layout_of(PLANT),
         "horizons_ticks": HORIZONS,
         "tick_s": PLANT.tick_s,
-        "means": {DENSITY: np.zeros(1)},
+        "centres": {DENSITY.rpartition("/")[0]: np.zeros(1)},
         "whiteners": {DENSITY: np.eye(1)},
         "tails": {DENSITY: Tail(start=np.log(2.0), scale=0.2, share=0.05)},
         "threshold": 1.0,
