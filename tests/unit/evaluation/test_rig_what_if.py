@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fusion.evaluation.rig_what_if import Truth, moments, rig_what_if, share_of_optimum
+from fusion.evaluation.rig_what_if_protocol import advise_rig, learn_rig, rig_goals
 from fusion.features import layout_of
 from fusion.model import WindowOutputs
 from fusion.planning import PlanReader, Search, parse_goal
@@ -19,6 +20,7 @@ from fusion.plant import Plant, parse_plant
 from fusion.scoring import Calibration
 from fusion.simulation import Scenario
 from fusion.simulation.dynamics import COLUMNS, Rig
+from fusion.training import recipe_named
 
 RIG: Plant = parse_plant(
     (Path(__file__).parents[3] / "plants" / "rig.yaml").read_text(encoding="utf-8"),
@@ -172,3 +174,16 @@ def test_moments_are_the_ticks_before_them() -> None:
     for tick, start_s in found.items():
         end_ns = (tick + 1) * RIG.tick_ns
         assert end_ns == SCENARIO.t_start_ns + round(start_s * 1e9)
+
+
+def test_the_whole_protocol_runs_on_the_rigs_telemetry() -> None:
+    watched = RIG.model_copy(update={"streams": RIG.streams[:1]})
+    recipe = recipe_named("quick", steps=4)
+    told = learn_rig(RIG, recipe, watched=watched, minutes=3.0)
+    goals = rig_goals(watched)[:1]
+    trials = advise_rig(
+        told, RIG, seed=0, minutes=2.0, goals=goals, search=Search(rounds=2, population=16)
+    )
+    assert [trial.start_s for trial in trials] == [60.0]
+    assert trials[0].best_cost <= trials[0].no_change_cost
+    assert np.isfinite(trials[0].chosen_cost)
