@@ -17,6 +17,21 @@ from fusion.model.config import ModelConfig
 from fusion.model.layers import Block, mlp, projector
 
 
+class _Layer(NamedTuple):
+    """One convolution of a stem."""
+
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int
+
+
+AUDIO_LAYERS = tuple(_Layer(outputs, 3, 2, 1) for outputs in (16, 32, 64, 64))
+VIDEO_LAYERS = (_Layer(32, 4, 4, 0), _Layer(64, 2, 2, 0), _Layer(64, 2, 2, 0))
+"""Patches that are merged (Liu et al. 2021, Swin, 3.1), not 3 x 3 convolutions at full size: five
+times as fast on a CPU, where pictures took most of a training step."""
+
+
 class Encoded(NamedTuple):
     """The embeddings of B ticks."""
 
@@ -115,10 +130,19 @@ def make_stem(stream: StreamLayout, width: int) -> nn.Module:
         for length in stream.input_shape:
             size *= length
         return nn.Sequential(nn.Flatten(), mlp(size, 2 * width, width))
-    channels = 1 if stream.modality == "audio" else stream.input_shape[0]
     rows, columns = stream.input_shape[-2:]
-    layers: list[nn.Module] = [nn.Unflatten(1, (1, rows))] if stream.modality == "audio" else []
-    for outputs in (16, 32, 64, 64):
-        layers += [nn.Conv2d(channels, outputs, 3, stride=2, padding=1), nn.GELU()]
-        channels, rows, columns = outputs, (rows + 1) // 2, (columns + 1) // 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * rows * columns, width))
+    if stream.modality == "video":
+        return _conv_stem(stream.input_shape[0], rows, columns, VIDEO_LAYERS, width)
+    as_picture = nn.Unflatten(1, (1, rows))
+    return nn.Sequential(as_picture, _conv_stem(1, rows, columns, AUDIO_LAYERS, width))
+
+
+def _conv_stem(
+    channels: int, rows: int, columns: int, layers: tuple[_Layer, ...], width: int
+) -> nn.Sequential:
+    stem: list[nn.Module] = []
+    for outputs, kernel, stride, padding in layers:
+        stem += [nn.Conv2d(channels, outputs, kernel, stride, padding), nn.GELU()]
+        channels = outputs
+        rows, columns = ((n + 2 * padding - kernel) // stride + 1 for n in (rows, columns))
+    return nn.Sequential(*stem, nn.Flatten(), nn.Linear(channels * rows * columns, width))

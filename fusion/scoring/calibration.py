@@ -41,6 +41,8 @@ class Calibration:
     threshold: float
     stream_thresholds: dict[str, float]
     """The threshold that each stream would have alone, for the same budget."""
+    kind_thresholds: dict[str, float]
+    """The same for each kind of member, such as ``chart``; behind ``-``, for all the others."""
     caveat: str
     reading_mean_R: NDArray[np.float64]
     reading_std_R: NDArray[np.float64]
@@ -90,6 +92,7 @@ class Calibration:
             "tick_s": self.tick_s,
             "threshold": self.threshold,
             "stream_thresholds": self.stream_thresholds,
+            "kind_thresholds": self.kind_thresholds,
             "caveat": self.caveat,
             "tails": {key: asdict(tail) for key, tail in self.tails.items()},
         }
@@ -118,6 +121,7 @@ class Calibration:
             tails={key: Tail(**tail) for key, tail in scalars["tails"].items()},
             threshold=scalars["threshold"],
             stream_thresholds=scalars["stream_thresholds"],
+            kind_thresholds=scalars["kind_thresholds"],
             caveat=scalars["caveat"],
             reading_mean_R=arrays["reading_mean"],
             reading_std_R=arrays["reading_std"],

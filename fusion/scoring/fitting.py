@@ -19,7 +19,7 @@ from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
 from fusion.scoring.calibration import MAX_DISTANCE, Calibration, in_mode, is_alone
-from fusion.scoring.members import FORGETTING, accumulated
+from fusion.scoring.members import FORGETTING, accumulated, kind_of
 from fusion.scoring.normal_run import MemberRun, NormalRun
 from fusion.scoring.tails import Budget, Tail, fit_tail, rarities, threshold_for_budget
 from fusion.scoring.whitening import fit_whitener, limited, log_distance, running_averages
@@ -73,6 +73,7 @@ def fit_calibration(
             for stream in layout.streams
             if (alone := [r for key, r in fitted.rarities.items() if is_alone(key, stream.name)])
         },
+        kind_thresholds=_kind_thresholds(fitted.rarities, plant),
         caveat=_caveat(budget, plant),
         reading_mean_R=mean_R,
         reading_std_R=std_R,
@@ -153,6 +154,17 @@ def _modes(modes: Sequence[str | None]) -> list[tuple[str, NDArray[np.bool_]]]:
         if mode is not None
     ]
     return [(mode, is_in_N) for mode, is_in_N in masks if is_in_N.sum() >= MIN_IN_MODE]
+
+
+def _kind_thresholds(rarities: dict[str, Vectors], plant: Plant) -> dict[str, float]:
+    thresholds: dict[str, float] = {}
+    for kind in sorted({kind_of(key) for key in rarities}):
+        alone = [values for key, values in rarities.items() if kind_of(key) == kind]
+        others = [values for key, values in rarities.items() if kind_of(key) != kind]
+        thresholds[kind] = _budget(alone, plant).threshold
+        if others:
+            thresholds[f"-{kind}"] = _budget(others, plant).threshold
+    return thresholds
 
 
 def _caveat(budget: Budget, plant: Plant) -> str:

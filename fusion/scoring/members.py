@@ -120,6 +120,16 @@ def owner(key: str) -> str:
     return key.partition("/")[0]
 
 
+def kind_of(key: str) -> str:
+    """Return what a member measures, whatever its stream and horizon.
+
+    Example:
+        >>> kind_of("process/innovation-4/0.3"), kind_of("state/density")
+        ('innovation', 'density')
+    """
+    return key.split("/")[1].rstrip("-0123456789")
+
+
 def _unpacked(snapshot: Mapping[str, Any]) -> dict[str, Vector]:
     lengths: Mapping[str, int] = snapshot["lengths"]
     packed = np.frombuffer(base64.b64decode(snapshot["float64"]), "<f8").astype(np.float64)

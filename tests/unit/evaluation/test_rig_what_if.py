@@ -68,6 +68,7 @@ def calibration() -> Calibration:
         tails={},
         threshold=1.0,
         stream_thresholds={},
+        kind_thresholds={},
         caveat="",
         reading_mean_R=mean_R,
         reading_std_R=std_R,

@@ -87,6 +87,7 @@ def calibration(**changes: object) -> Calibration:
         "tails": {DENSITY: Tail(start=np.log(2.0), scale=0.2, share=0.05)},
         "threshold": 1.0,
         "stream_thresholds": {},
+        "kind_thresholds": {},
         "caveat": "",
         "reading_mean_R": np.zeros(2),
         "reading_std_R": np.ones(2),

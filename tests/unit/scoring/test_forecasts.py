@@ -47,6 +47,7 @@ def calibration(widen: float = 0.0) -> Calibration:
         tails={},
         threshold=1.0,
         stream_thresholds={},
+        kind_thresholds={},
         caveat="",
         reading_mean_R=np.full(2, MEAN),
         reading_std_R=np.full(2, STD),
