@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +20,12 @@ from flows.gates import open_stored_gate
 from flows.settings import Settings
 from fusion.alignment import Observation, tick_of
 from fusion.errors import RecipeError
+from fusion.features import TickFeatures, extract
 from fusion.plant import Plant
 from fusion.ports import Lake
 from fusion.schema import Record
 from fusion.scoring import fit_calibration
+from fusion.scoring.localisation_fitting import fit_localisation
 from fusion.stream.intake import Gate, align_recorded
 from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, StepReport, Trained, split, train
@@ -31,6 +33,7 @@ from fusion.training.loop import golden_batch
 from fusion.training.package import new_folder, write_manifest, write_networks
 
 NEAR_S = 3.0
+FEATURES_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,19 @@ def _package(
             )
             calibration = fit_calibration(learned, unseen, plant, manifest, trained.normaliser)
         calibration.save(folder)
+        fit_localisation(
+            _features(seen, trained, plant), _features(held_out, trained, plant), calibration.layout
+        ).save(folder)
     return TrainReport(model_dir, data_version, len(seen), len(held_out), dict(trained.history[-1]))
+
+
+def _features(
+    observations: Sequence[Observation], trained: Trained, plant: Plant
+) -> Iterator[TickFeatures]:
+    """Yield what the networks read, in batches: a long recording does not fit in memory."""
+    for begin in range(0, len(observations), FEATURES_AT_ONCE):
+        part = observations[begin : begin + FEATURES_AT_ONCE]
+        yield extract(part, plant, trained.normaliser)
 
 
 def code_version() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flows import wiring
+from flows.demo.maps import Maps
 from flows.demo.place import DemoPlace
 from flows.gates import open_stored_gate
 from flows.learn import recorded_observations
@@ -54,7 +55,8 @@ def report_inputs(run: DemoRun) -> ReportInputs:
     lake = wiring.open_lake(settings)
     with open_stored_gate(plant, settings) as gate:
         telemetry = telemetry_ticks(lake, plant, gate)
-        at_alarms = moments(events, lake, plant, gate, run.faults)
+        maps = Maps(plant, run.model_dir)
+        at_alarms = moments(events, lake, plant, gate, run.faults, maps=maps)
     before, during = _split(telemetry, run.test_start_ns, plant)
     base = ReportInputs(
         plant=plant,
@@ -143,6 +145,8 @@ def moments(
     plant: Plant,
     gate: Gate,
     faults: Sequence[FaultTruth],
+    *,
+    maps: Maps,
 ) -> list[Moment]:
     """Return picture and sound at the alarms, beside those of a quiet minute, first ones first."""
     raised = [event for event in events if event.transition == "raised"]
@@ -159,13 +163,17 @@ def moments(
     needed = {t - back for t in [*at, tick_of_ns(quiet_ns, plant)] for back in range(SOUND_TICKS)}
     for observation in recorded_observations(lake, plant, gate, near=needed):
         if observation.tick in needed:
+            maps.draw(observation)
             if ears is not None and observation.is_present(ears.name):
                 sounds[observation.tick] = observation.senses[ears.name]
             if eyes is not None and observation.is_present(eyes.name):
                 frames[observation.tick] = observation.senses[eyes.name]
 
+    def up_to(tick: int) -> range:
+        return range(tick - SOUND_TICKS + 1, tick + 1)
+
     def sound_up_to(tick: int) -> Any:
-        parts = [sounds[t] for t in range(tick - SOUND_TICKS + 1, tick + 1) if t in sounds]
+        parts = [sounds[t] for t in up_to(tick) if t in sounds]
         return np.concatenate(parts) if parts else None
 
     quiet = tick_of_ns(quiet_ns, plant)
@@ -177,6 +185,8 @@ def moments(
             sound_N=sound_up_to(tick_of_ns(event.t_ns, plant)),
             normal_sound_N=sound_up_to(quiet),
             sample_rate_hz=16_000 if ears is None else ears.sample_rate_hz,
+            frame_map=maps.beside(eyes and eyes.name, [tick_of_ns(event.t_ns, plant)]),
+            sound_map=maps.beside(ears and ears.name, up_to(tick_of_ns(event.t_ns, plant))),
         )
         for event in chosen
     ]

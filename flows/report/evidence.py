@@ -28,6 +28,7 @@ from flows.report.drawing import (
     new_figure,
     picture,
 )
+from flows.report.heat import HeatMap, draw_over_spectrogram, overlaid, place_in_words
 from flows.report.inputs import Moment
 from flows.report.verdicts import Verdict, Verdicts
 from flows.report.wording import clock
@@ -118,7 +119,10 @@ def _frames(moment: Moment) -> tuple[Frame, ...]:
     frames = [Frame(_image_uri(frame_HW3), f"At the alarm, {at}", f"Camera frame at {at}")]
     if normal_HW3 is not None:
         frames.append(Frame(_image_uri(normal_HW3), "Normal", "Camera frame of normal running"))
-    if normal_HW3 is not None and normal_HW3.shape == frame_HW3.shape:
+    if moment.frame_map is not None:
+        said = place_in_words(moment.frame_map)
+        frames.append(Frame(_image_uri(overlaid(frame_HW3, moment.frame_map)), said, said))
+    elif normal_HW3 is not None and normal_HW3.shape == frame_HW3.shape:
         difference_HW = np.abs(frame_HW3.astype(np.int16) - normal_HW3).max(axis=2)
         grey_HW = 255 - np.clip(difference_HW * (255 / _DIFFERENCE_FULL), 0, 255)
         frames.append(
@@ -197,11 +201,28 @@ def _spectrograms(moment: Moment) -> Picture | None:
     scale_db = (min(floor_db, top_db - 1), top_db)
 
     def paint(width_px: int) -> Figure:
-        return _paint(width_px, heard, scale_db, moment.sample_rate_hz / 2000)
+        fig = _paint(width_px, heard, scale_db, moment.sample_rate_hz / 2000)
+        if moment.sound_map is not None:
+            draw_over_spectrogram(
+                fig.axes[0],
+                _recent(moment.sound_map, moment),
+                duration_s=heard[0].duration_s,
+                sample_rate_hz=moment.sample_rate_hz,
+            )
+        return fig
 
     beside = " beside a normal one on the same scale" if len(heard) == 2 else ""
+    beside += "" if moment.sound_map is None else "; what is rare in normal running is coloured"
     said = _sound_in_words(moment)
     return picture(paint, alt=f"Spectrogram of the sound at the alarm{beside}. {said}".strip())
+
+
+def _recent(heat: HeatMap, moment: Moment) -> HeatMap:
+    """Return the part of the map that belongs to the sound as it is drawn."""
+    assert moment.sound_N is not None, "a map of a sound comes with the sound"
+    part = min(1.0, _MOST_SOUND_S * moment.sample_rate_hz / moment.sound_N.size)
+    num_frames = max(1, round(part * heat.rarity_HW.shape[1]))
+    return HeatMap(heat.rarity_HW[:, -num_frames:], heat.shown_from)
 
 
 def _paint(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.report.heat import HeatMap
 from fusion.errors import InputError
 from fusion.plant import Plant
 from fusion.schema import AlarmEvent, Score
@@ -61,6 +62,10 @@ class Moment:
     sound_N: NDArray[np.int16] | None = None
     normal_sound_N: NDArray[np.int16] | None = None
     sample_rate_hz: int = 16_000
+    frame_map: HeatMap | None = None
+    """Where ``frame_HW3`` is not as normal ones are."""
+    sound_map: HeatMap | None = None
+    """When, and in which mel band, ``sound_N`` is not; over all of it."""
 
 
 class CountsLike(Protocol):
