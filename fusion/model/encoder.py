@@ -108,6 +108,18 @@ class CrossModal(nn.Module):
         return cross_BMP, readings_BR
 
 
+class NewestAndChanges(nn.Module):
+    """A clip as the channels of one picture: its newest frame, and what changed between frames.
+
+    Motion is a difference of neighbouring frames; given as such, one layer can read it.
+    """
+
+    def forward(self, clip_BF3HW: Float[Tensor, "B F 3 H W"]) -> Float[Tensor, "B C H W"]:
+        """Return 3 F channels."""
+        changes = clip_BF3HW[:, 1:] - clip_BF3HW[:, :-1]
+        return torch.cat([clip_BF3HW[:, -1], changes.flatten(1, 2)], dim=1)
+
+
 def make_stem(stream: StreamLayout, width: int) -> nn.Module:
     """Return the network that turns one stream's tick into one token of ``width``."""
     if stream.modality == "telemetry":
@@ -115,9 +127,16 @@ def make_stem(stream: StreamLayout, width: int) -> nn.Module:
         for length in stream.input_shape:
             size *= length
         return nn.Sequential(nn.Flatten(), mlp(size, 2 * width, width))
-    channels = 1 if stream.modality == "audio" else stream.input_shape[0]
     rows, columns = stream.input_shape[-2:]
-    layers: list[nn.Module] = [nn.Unflatten(1, (1, rows))] if stream.modality == "audio" else []
+    layers: list[nn.Module] = []
+    if stream.modality == "audio":
+        channels = 1
+        layers.append(nn.Unflatten(1, (1, rows)))
+    elif len(stream.input_shape) == 4:
+        channels = stream.input_shape[0] * stream.input_shape[1]
+        layers.append(NewestAndChanges())
+    else:
+        channels = stream.input_shape[0]
     for outputs in (16, 32, 64, 64):
         layers += [nn.Conv2d(channels, outputs, 3, stride=2, padding=1), nn.GELU()]
         channels, rows, columns = outputs, (rows + 1) // 2, (columns + 1) // 2
