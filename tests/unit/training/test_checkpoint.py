@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +31,18 @@ streams:
 )
 
 
-def recipe(target: Literal["live", "stopgrad", "ema"] = "live") -> Recipe:
-    model = ModelConfig(width=32, window_ticks=8, horizons_ticks=(1, 4, 16), target=target)
+Target = Literal["live", "stopgrad", "ema"]
+Regulariser = Literal["sigreg", "vicreg"]
+
+
+def recipe(target: Target = "live", regulariser: Regulariser = "sigreg") -> Recipe:
+    model = ModelConfig(
+        width=32,
+        window_ticks=8,
+        horizons_ticks=(1, 4, 16),
+        target=target,
+        regulariser=regulariser,
+    )
     return Recipe(
         name="test",
         model=model,
@@ -64,24 +75,52 @@ def killed_at(step: int, folder: Path, wanted: Recipe) -> None:
         train(recording(), PLANT, wanted, on_step=kill, checkpoint_dir=folder)
 
 
-@pytest.mark.parametrize("target", ["live", "ema"])
-@pytest.mark.parametrize("at", [0, 2, 3, 7, 10])
+EVERY_CHOICE = list(product(("live", "stopgrad", "ema"), ("sigreg", "vicreg")))
+EVERY_MOMENT = [("live", "sigreg"), ("ema", "vicreg")]
+
+
+@pytest.mark.parametrize(
+    ("at", "target", "regulariser"),
+    [
+        *((at, *choice) for at in (0, 2, 3, 10) for choice in EVERY_MOMENT),
+        *((7, *choice) for choice in EVERY_CHOICE),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    tmp_path: Path, at: int, target: Literal["live", "ema"]
+    tmp_path: Path, at: int, target: Target, regulariser: Regulariser
 ) -> None:
-    whole = train(recording(), PLANT, recipe(target))
-    killed_at(at, tmp_path, recipe(target))
+    wanted = recipe(target, regulariser)
+    whole = train(recording(), PLANT, wanted)
+    killed_at(at, tmp_path, wanted)
     steps: list[int] = []
     resumed = train(
         recording(),
         PLANT,
-        recipe(target),
+        wanted,
         on_step=lambda report: steps.append(report.step),
         checkpoint_dir=tmp_path,
     )
     assert steps[0] == at // 3 * 3
     assert weights(resumed) == weights(whole)
     assert resumed.history == whole.history
+    # The teacher is part of both: one that was made anew of the encoder would be nearer to it.
+    assert (target == "ema") == any(name.startswith("teacher.") for name in weights(resumed))
+
+
+def test_a_run_that_is_killed_again_and_again_comes_to_its_end(tmp_path: Path) -> None:
+    wanted = recipe("ema")
+    for at in (1, 4, 4, 9, 10):
+        killed_at(at, tmp_path, wanted)
+    assert weights(train(recording(), PLANT, wanted, checkpoint_dir=tmp_path)) == weights(
+        train(recording(), PLANT, wanted)
+    )
+
+
+def test_a_run_that_had_ended_gives_its_model_again(tmp_path: Path) -> None:
+    first = train(recording(), PLANT, recipe(), checkpoint_dir=tmp_path)
+    again = train(recording(), PLANT, recipe(), checkpoint_dir=tmp_path)
+    assert weights(again) == weights(first)
+    assert again.history == first.history
 
 
 def test_keeping_checkpoints_changes_nothing_and_leaves_one_file(tmp_path: Path) -> None:
