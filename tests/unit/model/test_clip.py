@@ -91,4 +91,6 @@ def test_a_clip_that_stands_still_has_no_changes() -> None:
 
 
 def test_one_frame_per_tick_has_the_stem_of_a_picture() -> None:
-    assert not any(isinstance(layer, NewestAndChanges) for layer in make_stem(layout(1), WIDTH))
+    assert not any(
+        isinstance(part, NewestAndChanges) for part in make_stem(layout(1), 32).modules()
+    )
