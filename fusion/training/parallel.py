@@ -76,8 +76,12 @@ class ProcessGroup:
         is_gpu = distributed.get_backend() == "nccl"
         self._device = torch.device("cuda" if is_gpu else "cpu")
 
+    @torch.compiler.disable
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of ``values`` over all processes, through which gradients flow."""
+        """Return the sum of ``values`` over all processes, through which gradients flow.
+
+        Not to be compiled: all processes must send and wait in one order.
+        """
         summed: Tensor = _Sum.apply(values)  # type: ignore[assignment]
         return summed
 
@@ -116,8 +120,9 @@ class ProcessGroup:
         distributed.broadcast(first, src=0)
         if self.any(is_so=not torch.equal(own, first)):
             raise RecipeError(
-                "all processes of a run must train the same recipe on the same data, and they do "
-                "not; give them equal options and name one version of the lake (--data-version)"
+                "all processes of a run must train the same recipe on the same data from the same "
+                "checkpoint, and they do not; give them equal options, name one version of the "
+                "lake (--data-version), and a --checkpoint-dir that all can read"
             )
 
 
