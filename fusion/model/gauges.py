@@ -23,9 +23,11 @@ HEALTHY: Final = {
     "probe_r2": (0.0, math.inf),
     "shuffled_setpoints": (1.0, math.inf),
 }
-"""Between what a gauge lies in a run that goes well. A picture of a warning, not what stops a run:
-SIGReg reads 1 of a whole embedding and 8 of one with 8 directions; the rest is worse than nothing
-when it lies outside, or near where a run stops itself."""
+"""Between what a gauge lies in a run that goes well: a warning for people, not what stops a run.
+
+SIGReg reads 1 of a whole embedding and 8 of one with 8 directions; of the others, what lies outside
+is worse than saying nothing, or twice as near to collapse as one should come.
+"""
 
 
 @torch.no_grad()
