@@ -9,6 +9,7 @@ the model that one would have trained. Whoever starts the processes joins them f
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -76,14 +77,9 @@ class ProcessGroup:
         is_gpu = distributed.get_backend() == "nccl"
         self._device = torch.device("cuda" if is_gpu else "cpu")
 
-    @torch.compiler.disable
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of ``values`` over all processes, through which gradients flow.
-
-        Not to be compiled: all processes must send and wait in one order.
-        """
-        summed: Tensor = _Sum.apply(values)  # type: ignore[assignment]
-        return summed
+        """Return the sum of ``values`` over all processes, through which gradients flow."""
+        return _sum(values)
 
     def share(self, model: nn.Module) -> nn.Module:
         """Return ``model`` such that ``backward`` leaves gradients averaged over the processes."""
@@ -138,3 +134,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return _Sum.forward(ctx, gradients[0])
+
+
+# Not compiled: all processes must send and wait in one order.
+_sum: Callable[[Tensor], Tensor] = torch.compiler.disable(_Sum.apply)  # type: ignore[assignment]
