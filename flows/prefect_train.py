@@ -50,7 +50,7 @@ def train_model(
 @flow(name="train", persist_result=False, validate_parameters=False)
 def train(
     plant_file: str,
-    recipe: str = "rig",
+    recipe: str = "standard",
     *,
     seed: int = 0,
     steps: int | None = None,

@@ -12,6 +12,7 @@ from flows.cli import (
     backfill,
     dead_letters,
     demo,
+    evaluate,
     lake,
     learn,
     objects,
@@ -19,6 +20,7 @@ from flows.cli import (
     spool,
     stream,
     topics,
+    what_if,
 )
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
@@ -42,7 +44,9 @@ app.command("replay")(stream.replay)
 app.command("ingest")(learn.ingest)
 app.command("train")(learn.train)
 app.command("live")(stream.live)
+app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
+app.command("what-if")(what_if.what_if)
 app.add_typer(stream.alarms_app, name="alarms")
 app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")

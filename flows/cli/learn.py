@@ -45,7 +45,7 @@ def ingest(plant_file: PlantFile) -> None:
 
 def train(
     plant_file: PlantFile,
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "rig",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "standard",
     seed: Annotated[int, typer.Option(help="Equal seeds and data give equal models.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's number.")] = None,
     data_version: Annotated[

@@ -48,7 +48,8 @@ def run_rig_demo(
     with story.step("ingest (Prefect): broker → lake, each record once"):
         ingest(place)
     with story.step("train (Prefect): lake → JEPA → calibrated model"):
-        model_dir = Path(run_training(str(place.plant_file), "rig", seed, steps, place.settings))
+        made = run_training(str(place.plant_file), "standard", seed, steps, place.settings)
+        model_dir = Path(made)
     with story.step("live: faults are injected, alarms are raised"):
         place.truth_file.write_text(
             json.dumps(truth(campaign, place.plant), indent=2), encoding="utf-8"

@@ -37,7 +37,7 @@ def run_side_by_side_demo(
     with story.step("ingest (Prefect): broker → lake, each record once"):
         ingest(place)
     with story.step("train (Prefect): lake → JEPA → calibrated model"):
-        made = run_training(str(place.plant_file), "rig", seed, steps, place.settings)
+        made = run_training(str(place.plant_file), "standard", seed, steps, place.settings)
     with story.step("replay the abnormal recordings → broker"):
         publish(abnormal.payloads(), place.plant, None, place.settings, source="replay")
     with story.step("live: scores, alarms"):

@@ -43,7 +43,7 @@ def run_skab_demo(
     with story.step("ingest (Prefect): broker → lake, each record once"):
         ingest(place)
     with story.step("train (Prefect): lake → JEPA → calibrated model"):
-        made = run_training(str(place.plant_file), "telemetry", seed, steps, place.settings)
+        made = run_training(str(place.plant_file), "standard", seed, steps, place.settings)
     # The official split trains and tests on rows of the same experiments: the tested rows take a
     # place of their own on the broker, as if the testbed had been run again.
     watched = make_place(place.plant_file, folder / "watched", run="watched")

@@ -1,1 +1,12 @@
-"""Metrics and baselines: how good, and compared with what."""
+"""Benchmarks by their official rules: metrics, baselines of equal care, published figures."""
+
+from fusion.evaluation.cmapss import Cmapss
+from fusion.evaluation.ett import Ett
+from fusion.evaluation.protocol import Protocol
+from fusion.evaluation.skab import Skab
+from fusion.evaluation.tep import Tep
+
+PROTOCOLS: dict[str, Protocol] = {each.name: each for each in (Cmapss(), Ett(), Skab(), Tep())}
+"""What ``fusion evaluate`` offers, by name."""
+
+__all__ = ["PROTOCOLS", "Protocol"]

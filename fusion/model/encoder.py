@@ -5,6 +5,7 @@ Shapes: B ticks, M streams, W width, D state embedding, P stream embedding, R re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,6 +16,21 @@ from torch import Tensor, nn
 from fusion.features import Layout, StreamLayout
 from fusion.model.config import ModelConfig
 from fusion.model.layers import Block, mlp, projector
+
+
+class _Layer(NamedTuple):
+    """One convolution of a stem."""
+
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int
+
+
+AUDIO_LAYERS = tuple(_Layer(outputs, 3, 2, 1) for outputs in (16, 32, 64, 64))
+VIDEO_LAYERS = (_Layer(32, 4, 4, 0), _Layer(64, 2, 2, 0), _Layer(64, 2, 2, 0))
+"""Patches that are merged (Liu et al. 2021, Swin, 3.1), not 3 x 3 convolutions at full size: five
+times as fast on a CPU, where pictures took most of a training step."""
 
 
 class Encoded(NamedTuple):
@@ -128,16 +144,21 @@ def make_stem(stream: StreamLayout, width: int) -> nn.Module:
             size *= length
         return nn.Sequential(nn.Flatten(), mlp(size, 2 * width, width))
     rows, columns = stream.input_shape[-2:]
-    layers: list[nn.Module] = []
-    if stream.modality == "audio":
-        channels = 1
-        layers.append(nn.Unflatten(1, (1, rows)))
-    elif len(stream.input_shape) == 4:
-        channels = stream.input_shape[0] * stream.input_shape[1]
-        layers.append(NewestAndChanges())
-    else:
-        channels = stream.input_shape[0]
-    for outputs in (16, 32, 64, 64):
-        layers += [nn.Conv2d(channels, outputs, 3, stride=2, padding=1), nn.GELU()]
-        channels, rows, columns = outputs, (rows + 1) // 2, (columns + 1) // 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * rows * columns, width))
+    if stream.modality == "video":
+        num_channels = math.prod(stream.input_shape[:-2])
+        stem = _conv_stem(num_channels, rows, columns, VIDEO_LAYERS, width)
+        is_clip = len(stream.input_shape) == 4
+        return nn.Sequential(NewestAndChanges(), stem) if is_clip else stem
+    as_picture = nn.Unflatten(1, (1, rows))
+    return nn.Sequential(as_picture, _conv_stem(1, rows, columns, AUDIO_LAYERS, width))
+
+
+def _conv_stem(
+    channels: int, rows: int, columns: int, layers: tuple[_Layer, ...], width: int
+) -> nn.Sequential:
+    stem: list[nn.Module] = []
+    for outputs, kernel, stride, padding in layers:
+        stem += [nn.Conv2d(channels, outputs, kernel, stride, padding), nn.GELU()]
+        channels = outputs
+        rows, columns = ((n + 2 * padding - kernel) // stride + 1 for n in (rows, columns))
+    return nn.Sequential(*stem, nn.Flatten(), nn.Linear(channels * rows * columns, width))

@@ -18,6 +18,7 @@ from fusion.model.across import ALONE, Across, mean_of, own_rows
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.encoder import CrossModal, Encoder
 from fusion.model.layers import mlp
+from fusion.model.plan import Response
 from fusion.model.predictor import Predictor, Readout
 from fusion.model.regularisers import (
     NUM_DIRECTIONS,
@@ -85,6 +86,7 @@ class Jepa(nn.Module):
         self.cross = CrossModal(layout, config)
         self.predictor = Predictor(layout, config)
         self.readout = Readout(layout, config)
+        self.response = Response(layout, config)
         self.inverse = mlp(2 * config.embedding, config.width, layout.num_setpoints)
         self.teacher = copy.deepcopy(self.encoder) if config.target == "ema" else None
         if self.teacher is not None:
@@ -173,6 +175,15 @@ class Jepa(nn.Module):
         )
         return terms
 
+    def read(
+        self, z_hat: Tensor, z_now: Tensor, readings_now: Tensor, *, setpoints: Tensor, plan: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return readings [B, T, H, R] and tag quantiles [B, T, H, G, Q] under the plan."""
+        readings, quantiles = self.readout(z_hat, z_now, readings_now)
+        moved = self.response(z_now, readings_now, setpoints, plan)
+        of_tags = moved.index_select(-1, self.readout.get_buffer("tag_columns_G"))
+        return readings + moved, quantiles + of_tags[..., None]
+
     def without_each(self, tokens: Tensor, presence: Tensor) -> Tensor:
         """Return the state embedding without each stream in turn, [N, M, D]."""
         num_streams = presence.shape[1]
@@ -197,7 +208,10 @@ class Jepa(nn.Module):
         return slow.z_BD.view_as(z_BLD), slow.p_BMP.view_as(p_BLMP)
 
     def _target_index(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return where the target of each position and horizon lies in the batch, and whether."""
+        """Return where the target of each position and horizon lies in the batch, and its weight.
+
+        The weight is 0 where the recording has no such tick.
+        """
         config = self.config
         batch_size, num_ticks = batch.setpoints_BTU.shape[:2]
         index_TH = torch.zeros(num_ticks, len(config.horizons_ticks), dtype=torch.long)
@@ -206,7 +220,8 @@ class Jepa(nn.Module):
         for column, horizon in enumerate(config.horizons_ticks):
             if column < num_near:
                 index_TH[: num_ticks - horizon, column] = torch.arange(horizon, num_ticks)
-                valid_BTH[:, : num_ticks - horizon, column] = 1
+                # Every horizon counts alike, however few positions have a target there.
+                valid_BTH[:, : num_ticks - horizon, column] = 1 / (num_ticks - horizon)
             else:
                 index_TH[num_ticks - 1, column] = num_ticks + column - num_near
                 valid_BTH[:, num_ticks - 1, column] = batch.has_far_BE[:, column - num_near]
@@ -257,7 +272,9 @@ class Jepa(nn.Module):
         self, z_hat: Tensor, z_now: Tensor, batch: Batch, target_BTH: Tensor, is_valid: Tensor
     ) -> Tensor:
         now_BTR = batch.readings_BLR[:, : self.config.window_ticks].nan_to_num()
-        readings, quantiles = self.readout(z_hat, z_now, now_BTR)
+        readings, quantiles = self.read(
+            z_hat, z_now, now_BTR, setpoints=batch.setpoints_BTU, plan=batch.plan_BTHU
+        )
         wanted = _gather(batch.readings_BLR, target_BTH)
         is_known = is_valid[..., None] * (~wanted.isnan()).float()
         wanted = wanted.nan_to_num()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,13 @@ class _Tick:
     rows: dict[str, Floats]
 
 
+class _Window(NamedTuple):
+    """A full window: its newest tick, and every array with T rows."""
+
+    tick: _Tick
+    arrays: dict[str, Floats]
+
+
 class WindowEncoder:
     """Turns observations into what the networks say about the window that ends with each."""
 
@@ -50,16 +58,28 @@ class WindowEncoder:
 
         A jump of tick starts a new window: nothing is predicted across what nobody saw.
         """
-        return self._add(self._encode([observation])[0])
+        before = self._ticks
+        window = self._follow(self._encode([observation])[0])
+        try:
+            return None if window is None else self._predict([window])[0]
+        except BaseException:
+            # After a failure the same tick is pushed again.
+            self._ticks = before
+            raise
 
-    def run_many(self, observations: Iterable[Observation]) -> Iterator[WindowOutputs]:
-        """Yield the windows of recorded observations; the encoder sees many ticks at a time."""
+    def run_many(
+        self, observations: Iterable[Observation], *, windows_at_once: int = 1
+    ) -> Iterator[WindowOutputs]:
+        """Yield the windows of recorded observations; the encoder sees many ticks at a time.
+
+        With ``windows_at_once`` the predictor sees many windows too: faster, and the last bit may
+        differ from what the live process says.
+        """
         remaining = iter(observations)
         while batch := list(islice(remaining, BATCH_TICKS)):
-            for tick in self._encode(batch):
-                window = self._add(tick)
-                if window is not None:
-                    yield window
+            full = [w for tick in self._encode(batch) if (w := self._follow(tick)) is not None]
+            for begin in range(0, len(full), windows_at_once):
+                yield from self._predict(full[begin : begin + windows_at_once])
 
     def _encode(self, observations: list[Observation]) -> list[_Tick]:
         features = extract(observations, self._plant, self._normaliser)
@@ -77,40 +97,49 @@ class WindowEncoder:
             for i, o in enumerate(observations)
         ]
 
-    def _add(self, tick: _Tick) -> WindowOutputs | None:
+    def _follow(self, tick: _Tick) -> _Window | None:
+        """Return the window that ends with ``tick``; None until it is full."""
         is_next = bool(self._ticks) and tick.tick == self._ticks[-1].tick + 1
         ticks = [*self._ticks, tick][-self._num_ticks :] if is_next else [tick]
+        self._ticks = ticks
         if len(ticks) < self._num_ticks:
-            self._ticks = ticks
             return None
         window = {name: np.stack([each.rows[name] for each in ticks]) for name in tick.rows}
         window["setpoints"] = held(window["setpoints"])
+        return _Window(tick, window)
+
+    def _predict(self, windows: list[_Window]) -> list[WindowOutputs]:
+        def stacked(name: str) -> Floats:
+            return np.stack([each.arrays[name] for each in windows])
+
+        setpoints_BTU = stacked("setpoints")
         predicted = self._inference.infer(
             "predictor",
             {
-                "z": window["z"][None],
-                "setpoints": window["setpoints"][None],
-                "plan": self._plan(window["setpoints"])[None],
-                "readings": np.nan_to_num(window["readings"])[None],
+                "z": stacked("z"),
+                "setpoints": setpoints_BTU,
+                "plan": np.stack([self._plan(each) for each in setpoints_BTU]),
+                "readings": np.nan_to_num(stacked("readings")),
             },
         )
-        # Not before the network has answered: after a failure the same tick is pushed again.
-        self._ticks = ticks
-        return WindowOutputs(
-            tick=tick.tick,
-            presence_TM=window["presence"],
-            z_TD=window["z"],
-            p_TMP=window["p"],
-            cross_TMP=window["cross"],
-            readings_TR=window["readings"],
-            cross_readings_TR=window["cross_readings"],
-            z_hat_THD=predicted["z_hat"][0],
-            p_hat_THMP=predicted["p_hat"][0],
-            readings_hat_THR=predicted["readings_hat"][0],
-            forecast_HGQ=predicted["forecast"][0],
-            setpoints_TU=window["setpoints"],
-            usable=tick.usable,
-        )
+        return [
+            WindowOutputs(
+                tick=each.tick.tick,
+                presence_TM=each.arrays["presence"],
+                z_TD=each.arrays["z"],
+                p_TMP=each.arrays["p"],
+                cross_TMP=each.arrays["cross"],
+                readings_TR=each.arrays["readings"],
+                cross_readings_TR=each.arrays["cross_readings"],
+                z_hat_THD=predicted["z_hat"][index],
+                p_hat_THMP=predicted["p_hat"][index],
+                readings_hat_THR=predicted["readings_hat"][index],
+                forecast_HGQ=predicted["forecast"][index],
+                setpoints_TU=each.arrays["setpoints"],
+                usable=each.tick.usable,
+            )
+            for index, each in enumerate(windows)
+        ]
 
     def _plan(self, setpoints_TU: Floats) -> Floats:
         """Return the set-points at each target [T, H, U]; beyond the window they are held."""

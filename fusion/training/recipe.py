@@ -21,7 +21,7 @@ class Recipe(BaseModel):
     name: str
     model: ModelConfig = ModelConfig()
     seed: int = 0
-    steps: int = Field(default=250, ge=1)
+    steps: int = Field(default=400, ge=1)
     batch_windows: int = Field(default=32, ge=4)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -43,19 +43,9 @@ class Recipe(BaseModel):
     )
 
 
-def rig_recipe() -> Recipe:
-    """Return the recipe of the simulated rig and other plants with picture, sound and telemetry."""
-    return Recipe(name="rig")
-
-
-def telemetry_recipe() -> Recipe:
-    """Return the recipe of plants that have slow telemetry only, such as SKAB's testbed."""
-    return Recipe(
-        name="telemetry",
-        model=ModelConfig(width=64, horizons_ticks=(1, 4, 16, 40)),
-        steps=400,
-        batch_windows=64,
-    )
+def standard_recipe() -> Recipe:
+    """Return the one recipe of every plant and benchmark; only ticks and channels differ."""
+    return Recipe(name="standard")
 
 
 def quick_recipe() -> Recipe:
@@ -69,7 +59,7 @@ def quick_recipe() -> Recipe:
     )
 
 
-RECIPES = {recipe().name: recipe for recipe in (rig_recipe, telemetry_recipe, quick_recipe)}
+RECIPES = {recipe().name: recipe for recipe in (standard_recipe, quick_recipe)}
 
 
 def recipe_named(name: str, *, seed: int | None = None, steps: int | None = None) -> Recipe:

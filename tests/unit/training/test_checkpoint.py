@@ -11,7 +11,8 @@ import pytest
 
 from fusion.alignment import Observation
 from fusion.errors import RecipeError
-from fusion.model import ModelConfig
+from fusion.model import ModelConfig, jepa
+from fusion.model.layers import mlp
 from fusion.plant import Plant, parse_plant
 from fusion.training import Recipe, StepReport, Trained, train
 from fusion.training.checkpoint import CHECKPOINT_FILE
@@ -136,6 +137,15 @@ def test_another_recipe_or_other_data_is_not_continued(tmp_path: Path) -> None:
         train(recording(), PLANT, changed, checkpoint_dir=tmp_path)
     with pytest.raises(RecipeError, match="same recipe and data"):
         train(recording(seed=1), PLANT, recipe(), checkpoint_dir=tmp_path)
+
+
+def test_a_checkpoint_of_another_version_of_the_model_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(7, tmp_path, recipe())
+    monkeypatch.setattr(jepa, "mlp", lambda i, h, o: mlp(i, 2 * h, o))
+    with pytest.raises(RecipeError, match="another version of the product"):
+        train(recording(), PLANT, recipe(), checkpoint_dir=tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x08\0\0\0\0\0\0\0{}      "])

@@ -221,7 +221,7 @@ def test_features_are_standard_finite_and_zero_where_a_stream_is_absent() -> Non
 
 
 def test_a_recipe_that_is_not_there_lists_those_that_are() -> None:
-    with pytest.raises(RecipeError, match=r"must be one of \['quick', 'rig', 'telemetry'\]"):
+    with pytest.raises(RecipeError, match=r"must be one of \['quick', 'standard'\]"):
         recipe_named("slow")
 
 

@@ -1,0 +1,342 @@
+"""P(event within d ticks) from a few labels: a small head on features of a frozen encoder.
+
+A discrete-time hazard (Singer & Willett 1993; Gensheimer & Narasimhan 2019): the head gives each
+interval of the grid a chance that the event comes in it if it has not come before, so the chance of
+the event within d can only grow with d. Windows whose event never came count up to where the
+recording ended (censoring). Several heads from several starts are averaged, then calibrated on
+groups that none of them saw.
+
+Shapes: N windows, F features, K intervals of the grid, E heads, W hidden width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from fusion.errors import InputError, RecipeError
+
+Floats = NDArray[np.floating]
+FILE = "event_head.safetensors"
+HIDDEN = 32
+NUM_HEADS = 4
+STEPS = 300
+LEARNING_RATE = 5e-3
+WEIGHT_DECAY = 0.3
+DROPOUT = 0.2
+HELD_OUT_GROUPS = 0.2
+MIN_HAZARD_LOGIT = -12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Windows of some machines, and when the event came after each."""
+
+    features_NF: Floats
+    ticks_to_end_N: Floats
+    """Ticks from the window's end to the event, or to the end of what was recorded."""
+    has_event_N: NDArray[np.bool_]
+    """False: the recording ended before any event."""
+    group_N: NDArray[np.int64]
+    """Which machine or run; windows of one group never lie on both sides of a split."""
+
+    def __post_init__(self) -> None:
+        """Refuse labels that cannot be."""
+        lengths = {len(self.features_NF), len(self.ticks_to_end_N), len(self.has_event_N)}
+        if len(lengths | {len(self.group_N)}) != 1:
+            raise InputError("features, ticks, events and groups must be as many, and are not")
+        if not np.isfinite(self.ticks_to_end_N).all() or (self.ticks_to_end_N < 0).any():
+            raise InputError(
+                "ticks_to_end must be finite and at least 0; drop windows after events"
+            )
+
+    def __len__(self) -> int:
+        return len(self.features_NF)
+
+    def part(self, which_N: NDArray[np.bool_]) -> Labelled:
+        """Return some of the windows."""
+        return Labelled(
+            self.features_NF[which_N],
+            self.ticks_to_end_N[which_N],
+            self.has_event_N[which_N],
+            self.group_N[which_N],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Said chance against what happened, in bins of equal width; the table of a figure."""
+
+    said: tuple[float, ...]
+    happened: tuple[float, ...]
+    count: tuple[int, ...]
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: mean distance of both, weighted by count."""
+        total = sum(self.count)
+        rows = zip(self.said, self.happened, self.count, strict=True)
+        return sum(abs(s - h) * n for s, h, n in rows) / total if total else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class EventHead:
+    """The fitted heads, their calibration, and how reliable they were on unseen groups."""
+
+    grid_K: tuple[int, ...]
+    """The upper ends of the intervals, in ticks, ascending."""
+    arrays: dict[str, NDArray[np.float32]]
+    """Per head: mean and std of features, weights and biases of both layers."""
+    scale: float
+    shift: float
+    """Calibrated: logit of a hazard x scale + shift."""
+    reliability: Reliability
+
+    def within(self, features_NF: Floats) -> Floats:
+        """Return the chance of the event within each interval's end, [N, K], growing along K."""
+        hazard_ENK = self._hazards(features_NF)
+        alive_NK = np.cumprod(1 - hazard_ENK, axis=2).mean(axis=0)
+        return np.clip(1 - alive_NK, 0.0, 1.0)
+
+    def chance(self, features_NF: Floats, ticks: float) -> Floats:
+        """Return the chance of the event within ``ticks``, [N]; between the grid's ends a line.
+
+        Raises:
+            ValueError: ``ticks`` lies beyond the grid: nothing was learned about that.
+        """
+        if not 0 <= ticks <= self.grid_K[-1]:
+            raise ValueError(
+                f"ticks must lie in 0 to {self.grid_K[-1]}, the grid of this head, got {ticks}; "
+                "fit it with a longer grid"
+            )
+        within_NK = self.within(features_NF)
+        ends = np.array([0, *self.grid_K], np.float64)
+        table = np.concatenate([np.zeros((len(within_NK), 1)), within_NK], axis=1)
+        upper = int(np.clip(np.searchsorted(ends, ticks), 1, len(ends) - 1))
+        part = (ticks - ends[upper - 1]) / (ends[upper] - ends[upper - 1])
+        return table[:, upper - 1] + part * (table[:, upper] - table[:, upper - 1])
+
+    def expected_ticks(self, features_NF: Floats, *, cap: int) -> Floats:
+        """Return the expected ticks until the event, counted up to ``cap``, [N].
+
+        The mean of ``min(T, cap)`` is the area under the chance of having survived.
+        """
+        ends = np.array([0, *self.grid_K], np.float64)
+        alive = 1 - np.concatenate(
+            [np.zeros((len(features_NF), 1)), self.within(features_NF)], axis=1
+        )
+        at = np.arange(cap + 1, dtype=np.float64)
+        alive_NC = np.stack([np.interp(at, ends, row) for row in alive])
+        # An event in (k - 1, k] was k ticks away: the steps' upper ends, so no half is taken off.
+        return alive_NC[:, :-1].sum(axis=1)
+
+    def _hazards(self, features_NF: Floats) -> Floats:
+        heads = range(len(self.arrays["mean"]))
+        logits = [self._logits(features_NF.astype(np.float32), head) for head in heads]
+        return 1 / (1 + np.exp(-(self.scale * np.stack(logits).astype(np.float64) + self.shift)))
+
+    def _logits(self, features_NF: NDArray[np.float32], head: int) -> NDArray[np.float32]:
+        a = self.arrays
+        x = (features_NF - a["mean"][head]) / a["std"][head]
+        hidden = np.maximum(x @ a["weight_1"][head].T + a["bias_1"][head], 0.0)
+        return hidden @ a["weight_2"][head].T + a["bias_2"][head]
+
+    def save(self, folder: Path) -> None:
+        """Write the head into a folder: arrays, and the rest as JSON in the header."""
+        header = {
+            "grid": list(self.grid_K),
+            "scale": self.scale,
+            "shift": self.shift,
+            "said": list(self.reliability.said),
+            "happened": list(self.reliability.happened),
+            "count": list(self.reliability.count),
+        }
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.arrays.items()}
+        save_file(arrays, folder / FILE, metadata={"event_head": json.dumps(header)})
+
+    @classmethod
+    def load(cls, folder: Path) -> EventHead:
+        """Return the head in ``folder``.
+
+        Raises:
+            InputError: There is none.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise InputError(f"the folder must hold {FILE}, {folder} does not; fit a head first")
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["event_head"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        told = Reliability(tuple(header["said"]), tuple(header["happened"]), tuple(header["count"]))
+        return cls(tuple(header["grid"]), arrays, header["scale"], header["shift"], told)
+
+
+def fit_event_head(
+    labelled: Labelled, *, grid: Sequence[int], seed: int = 0, num_heads: int = NUM_HEADS
+) -> EventHead:
+    """Return the head fitted on four of five groups and calibrated on the fifth.
+
+    The order of windows does not matter. With fewer than five groups nothing can be held out: the
+    head is then not calibrated, and its reliability is that on its own windows.
+
+    Raises:
+        RecipeError: No event was seen, so nothing can be learned about it.
+    """
+    if not labelled.has_event_N.any():
+        raise RecipeError("fitting needs at least one window before an event, and there is none")
+    grid_K = np.array(grid, np.int64)
+    if len(grid_K) < 1 or grid_K[0] < 1 or (np.diff(grid_K) < 1).any():
+        raise RecipeError(f"the grid must ascend from at least 1 tick, got {list(grid)}")
+    ordered = _in_canonical_order(labelled)
+    groups = np.unique(ordered.group_N)
+    draw = np.random.default_rng(seed)
+    num_unseen = round(HELD_OUT_GROUPS * len(groups)) if len(groups) >= 5 else 0
+    unseen_groups = draw.permutation(groups)[:num_unseen]
+    is_unseen = np.isin(ordered.group_N, unseen_groups)
+    seen, unseen = ordered.part(~is_unseen), ordered.part(is_unseen)
+    if not len(unseen):
+        unseen = seen
+    heads = [_fit_one(seen, grid_K, seed * 1000 + number) for number in range(num_heads)]
+    arrays = {name: np.stack([head[name] for head in heads]) for name in heads[0]}
+    nothing = Reliability((), (), ())
+    raw = EventHead(tuple(int(k) for k in grid_K), arrays, 1.0, 0.0, nothing)
+    scale, shift = _calibrate(raw, unseen) if num_unseen else (1.0, 0.0)
+    found = EventHead(raw.grid_K, arrays, scale, shift, nothing)
+    happened_NK, known_NK = outcomes(unseen, grid_K)
+    told = reliability(found.within(unseen.features_NF)[known_NK], happened_NK[known_NK])
+    return EventHead(raw.grid_K, arrays, scale, shift, told)
+
+
+def outcomes(
+    labelled: Labelled, grid_K: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether the event came within each end of the grid, [N, K], and where that is known.
+
+    Example:
+        >>> windows = Labelled(np.zeros((2, 1)), np.array([3.0, 3.0]), np.array([True, False]),
+        ...                    np.array([0, 1]))
+        >>> happened, known = outcomes(windows, np.array([2, 4]))
+        >>> happened.tolist(), known.tolist()
+        ([[False, True], [False, False]], [[True, True], [True, False]])
+    """
+    is_over_NK = labelled.ticks_to_end_N[:, None] <= grid_K
+    happened_NK = is_over_NK & labelled.has_event_N[:, None]
+    # A recording that ends at its tick 3 tells that nothing came within 3, not within 4.
+    is_watched_NK = labelled.ticks_to_end_N[:, None] >= grid_K
+    return happened_NK, labelled.has_event_N[:, None] | is_watched_NK
+
+
+def reliability(said: Floats, happened: NDArray[np.bool_], *, num_bins: int = 10) -> Reliability:
+    """Return the table of the reliability figure; empty bins are left out.
+
+    Example:
+        >>> told = reliability(np.array([0.05, 0.95, 0.95]), np.array([False, True, False]))
+        >>> told.count, [round(h, 2) for h in told.happened], round(told.error, 3)
+        ((1, 2), [0.0, 0.5], 0.317)
+    """
+    bins = np.minimum((said * num_bins).astype(int), num_bins - 1)
+    rows = [
+        (float(said[bins == b].mean()), float(happened[bins == b].mean()), int((bins == b).sum()))
+        for b in np.unique(bins)
+    ]
+    said_B, happened_B, count_B = zip(*rows, strict=True) if rows else ((), (), ())
+    return Reliability(tuple(said_B), tuple(happened_B), tuple(count_B))
+
+
+def _in_canonical_order(labelled: Labelled) -> Labelled:
+    """Return the windows sorted by what they are, so that their order cannot change a sum."""
+    keys = (*labelled.features_NF.T[::-1], labelled.ticks_to_end_N, labelled.group_N)
+    order = np.lexsort(keys)
+    return Labelled(
+        labelled.features_NF[order],
+        labelled.ticks_to_end_N[order],
+        labelled.has_event_N[order],
+        labelled.group_N[order],
+    )
+
+
+def _fit_one(
+    labelled: Labelled, grid_K: NDArray[np.int64], seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of one head: full batch, so that every step sees all windows."""
+    noise = torch.Generator().manual_seed(seed)
+    mean_F, std_F = labelled.features_NF.mean(axis=0), labelled.features_NF.std(axis=0)
+    std_F = np.where(std_F > 1e-6, std_F, 1.0)
+    x = torch.from_numpy(((labelled.features_NF - mean_F) / std_F).astype(np.float32))
+    event_NK, at_risk_NK = (torch.from_numpy(v) for v in _hazard_targets(labelled, grid_K))
+    first, second = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, len(grid_K))
+    with torch.no_grad():
+        first.weight.normal_(0, x.shape[1] ** -0.5, generator=noise)
+        first.bias.zero_()
+        second.weight.zero_()
+        rate_K = (event_NK.sum(0) + 0.5) / (at_risk_NK.sum(0) + 1.0)
+        second.bias.copy_(torch.logit(rate_K).clamp_min(MIN_HAZARD_LOGIT))
+    groups = [
+        {"params": [first.weight, second.weight], "weight_decay": WEIGHT_DECAY},
+        {"params": [first.bias, second.bias], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    for _ in range(STEPS):
+        kept = (torch.rand(len(x), HIDDEN, generator=noise) >= DROPOUT) / (1 - DROPOUT)
+        logits = second(torch.relu(first(x)) * kept)
+        loss = _negative_log_likelihood(logits, event_NK, at_risk_NK)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return {
+        "mean": mean_F.astype(np.float32),
+        "std": std_F.astype(np.float32),
+        "weight_1": first.weight.detach().numpy(),
+        "bias_1": first.bias.detach().numpy(),
+        "weight_2": second.weight.detach().numpy(),
+        "bias_2": second.bias.detach().numpy(),
+    }
+
+
+def _hazard_targets(
+    labelled: Labelled, grid_K: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return per window and interval whether the event came in it, and whether it could have."""
+    lower_K = np.append(0, grid_K[:-1])
+    end_N1, has_event_N1 = labelled.ticks_to_end_N[:, None], labelled.has_event_N[:, None]
+    event_NK = has_event_N1 & (end_N1 > lower_K) & (end_N1 <= grid_K)
+    # An event at once (0 ticks) belongs to the first interval.
+    event_NK[:, 0] |= labelled.has_event_N & (labelled.ticks_to_end_N == 0)
+    at_risk_NK = event_NK | (end_N1 >= grid_K)
+    return event_NK.astype(np.float32), at_risk_NK.astype(np.float32)
+
+
+def _negative_log_likelihood(logits_NK: Tensor, event_NK: Tensor, at_risk_NK: Tensor) -> Tensor:
+    """Return the mean over windows of ``-log P(what happened)``."""
+    each_NK = nn.functional.binary_cross_entropy_with_logits(logits_NK, event_NK, reduction="none")
+    return (each_NK * at_risk_NK).sum(dim=1).mean()
+
+
+def _calibrate(head: EventHead, unseen: Labelled) -> tuple[float, float]:
+    """Return scale and shift of the hazards' logits that make unseen groups likeliest."""
+    grid_K = np.array(head.grid_K, np.int64)
+    event_NK, at_risk_NK = (torch.from_numpy(v) for v in _hazard_targets(unseen, grid_K))
+    hazards = np.clip(head._hazards(unseen.features_NF).mean(axis=0), 1e-9, 1 - 1e-9)  # noqa: SLF001
+    logits_NK = torch.logit(torch.from_numpy(hazards)).float()
+    scale, shift = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([scale, shift], max_iter=50)
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = _negative_log_likelihood(logits_NK * scale + shift, event_NK, at_risk_NK)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return float(scale.detach().clamp(0.2, 3.0)), float(shift.detach().clamp(-3.0, 3.0))
