@@ -6,7 +6,8 @@ from fusion.evaluation.protocol import Protocol
 from fusion.evaluation.skab import Skab
 from fusion.evaluation.tep import Tep
 
-PROTOCOLS: dict[str, Protocol] = {each.name: each for each in (Cmapss(), Ett(), Skab(), Tep())}
+_ALL: tuple[Protocol, ...] = (Cmapss(), Ett(), Skab(), Tep())
+PROTOCOLS: dict[str, Protocol] = {each.name: each for each in _ALL}
 """What ``fusion evaluate`` offers, by name."""
 
 __all__ = ["PROTOCOLS", "Protocol"]

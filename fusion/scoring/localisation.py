@@ -132,7 +132,16 @@ def opacity(rarity_HW: Floats, shown_from: float, *, full: float = 3.0) -> Float
 
 
 def as_cells(inputs: Floats) -> Floats:
-    """Return inputs of a picture or a sound as [N, C, H, W]; a sound has one channel."""
+    """Return inputs of a picture or a sound as [N, C, H, W]; of a clip its newest picture.
+
+    Example:
+        >>> as_cells(np.zeros((2, 40, 30), np.float32)).shape
+        (2, 1, 40, 30)
+        >>> as_cells(np.zeros((2, 5, 3, 48, 64), np.float32)).shape
+        (2, 3, 48, 64)
+    """
+    if inputs.ndim == 5:
+        return inputs[:, -1]
     return inputs[:, None] if inputs.ndim == 3 else inputs
 
 

@@ -24,7 +24,7 @@ from fusion.scoring.localisation import (
     as_cells,
     smoothed,
 )
-from fusion.scoring.tails import MIN_SCALE, TAIL
+from fusion.scoring.tails import TAIL
 from fusion.scoring.whitening import SHRINK
 
 PATCHES: dict[Modality, tuple[tuple[int, int], ...]] = {
@@ -38,6 +38,8 @@ MAX_TICKS = 2_000
 """So many unseen ticks settle a tail, and fit in memory."""
 FLOOR = 1e-2
 """Added to the variance of a cell, whose unit is the input's: what never moved may move a little"""
+LEAST_SCALE = 0.1
+"""An excess of a tenth of a distance never counts as more than a factor e of rarity."""
 POOLED_TICKS = 10
 """A cell's own tail has few ticks; that of all cells weighs as much as so many."""
 
@@ -150,7 +152,7 @@ def _with_tail(
     if shape_SHW[2] == 1:
         num_HW, sum_HW = num_HW.sum(axis=1, keepdims=True), sum_HW.sum(axis=1, keepdims=True)
     pooled = float(sum_HW.sum() / max(int(num_HW.sum()), 1))
-    scale_HW = np.maximum((sum_HW + POOLED_TICKS * pooled) / (num_HW + POOLED_TICKS), MIN_SCALE)
+    scale_HW = np.maximum((sum_HW + POOLED_TICKS * pooled) / (num_HW + POOLED_TICKS), LEAST_SCALE)
     fitted = CellScale(
         patches_S2, mean_SCHW, whitener_SHWCC, ordinary_SHW, start_HW,
         scale_HW.astype(np.float32), np.array([ORDINARY]),

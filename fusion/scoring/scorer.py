@@ -90,15 +90,15 @@ class Scorer:
                 rarity = self._calibration.rarity(key, average, evidence.mode)
                 if rarity is not None:
                     rarities[key] = rarity
-        threshold = self._calibration.threshold
+        surprises = {key: self._calibration.surprise(key, r) for key, r in rarities.items()}
         return Score(
             plant=str(self._plant.address),
             tick=evidence.tick,
             t_end_ns=tick_end_ns(evidence.tick, self._plant),
             model_version=self._model_version,
             mode=evidence.mode,
-            surprise=max(rarities.values(), default=0.0) / threshold,
-            members=_strongest(rarities, threshold),
+            surprise=max(surprises.values(), default=0.0),
+            members=_strongest(surprises),
             shares=shares_of(rarities, evidence.present),
             present=evidence.present,
             signals=evidence.signals,
@@ -194,12 +194,12 @@ def shares_of(rarities: Mapping[str, float], present: Mapping[str, bool]) -> dic
     }
 
 
-def _strongest(rarities: Mapping[str, float], threshold: float) -> dict[str, float]:
+def _strongest(surprises: Mapping[str, float]) -> dict[str, float]:
     """Return per stream and member the strongest accumulation, 1 being the alarm threshold."""
     strongest: dict[str, float] = {}
-    for key, rarity in rarities.items():
+    for key, surprise in surprises.items():
         name = key.rpartition("/")[0]
-        strongest[name] = max(strongest.get(name, 0.0), rarity / threshold)
+        strongest[name] = max(strongest.get(name, 0.0), surprise)
     return strongest
 
 
