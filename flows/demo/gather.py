@@ -12,24 +12,21 @@ from typing import Any
 import numpy as np
 
 from flows import wiring
-from flows.demo.maps import Maps
+from flows.demo.moments import moments
 from flows.demo.place import DemoPlace
 from flows.gates import open_stored_gate
 from flows.learn import recorded_observations
 from flows.operate import alarm_events, scores
-from flows.report import Detection, FaultTruth, Moment, ReportInputs
+from flows.report import Detection, FaultTruth, ReportInputs
 from flows.report.verdicts import judge
 from fusion.alignment import Counts, Observation, tick_end_ns
 from fusion.evaluation.baselines import alarms_of, alone, fit_pca_chart, tag_means
 from fusion.manifest import Manifest, load_manifest
-from fusion.plant import AudioStream, Plant, TelemetryStream, VideoStream
+from fusion.plant import Plant, TelemetryStream
 from fusion.ports import Lake
-from fusion.schema import AlarmEvent, Score
+from fusion.schema import Score
 from fusion.scoring import Calibration
 from fusion.stream.intake import Gate
-
-MAX_MOMENTS = 12
-SOUND_TICKS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +52,7 @@ def report_inputs(run: DemoRun) -> ReportInputs:
     lake = wiring.open_lake(settings)
     with open_stored_gate(plant, settings) as gate:
         telemetry = telemetry_ticks(lake, plant, gate)
-        maps = Maps(plant, run.model_dir)
-        at_alarms = moments(events, lake, plant, gate, run.faults, maps=maps)
+        at_alarms = moments(events, lake, plant, gate, run.faults, model_dir=run.model_dir)
     before, during = _split(telemetry, run.test_start_ns, plant)
     base = ReportInputs(
         plant=plant,
@@ -137,77 +133,6 @@ def telemetry_ticks(lake: Lake, plant: Plant, gate: Gate) -> list[Observation]:
     alarms = tuple(plant.alarms)
     only = plant.model_copy(update={"streams": streams, "alarms": alarms})
     return recorded_observations(lake, only, gate)
-
-
-def moments(
-    events: Sequence[AlarmEvent],
-    lake: Lake,
-    plant: Plant,
-    gate: Gate,
-    faults: Sequence[FaultTruth],
-    *,
-    maps: Maps,
-) -> list[Moment]:
-    """Return picture and sound at the alarms, beside those of a quiet minute, first ones first."""
-    raised = [event for event in events if event.transition == "raised"]
-    chosen = _first_of_each_fault(raised, faults)[:MAX_MOMENTS]
-    if not chosen or not any(isinstance(s, AudioStream | VideoStream) for s in plant.streams):
-        return [Moment(event) for event in chosen]
-    wanted_ns = {event.id: event.t_ns for event in chosen}
-    quiet_ns = min(e.t_ns for e in raised) - 30_000_000_000
-    at = {tick_of_ns(t_ns, plant): name for name, t_ns in wanted_ns.items()}
-    ears = next((s for s in plant.streams if isinstance(s, AudioStream)), None)
-    eyes = next((s for s in plant.streams if isinstance(s, VideoStream)), None)
-    sounds: dict[int, Any] = {}
-    frames: dict[int, Any] = {}
-    needed = {t - back for t in [*at, tick_of_ns(quiet_ns, plant)] for back in range(SOUND_TICKS)}
-    for observation in recorded_observations(lake, plant, gate, near=needed):
-        if observation.tick in needed:
-            maps.draw(observation)
-            if ears is not None and observation.is_present(ears.name):
-                sounds[observation.tick] = observation.senses[ears.name]
-            if eyes is not None and observation.is_present(eyes.name):
-                seen = observation.senses[eyes.name]
-                frames[observation.tick] = seen if seen.ndim == 3 else seen[-1]
-
-    def up_to(tick: int) -> range:
-        return range(tick - SOUND_TICKS + 1, tick + 1)
-
-    def sound_up_to(tick: int) -> Any:
-        parts = [sounds[t] for t in up_to(tick) if t in sounds]
-        return np.concatenate(parts) if parts else None
-
-    quiet = tick_of_ns(quiet_ns, plant)
-    return [
-        Moment(
-            event=event,
-            frame_HW3=frames.get(tick_of_ns(event.t_ns, plant)),
-            normal_frame_HW3=frames.get(quiet),
-            sound_N=sound_up_to(tick_of_ns(event.t_ns, plant)),
-            normal_sound_N=sound_up_to(quiet),
-            sample_rate_hz=16_000 if ears is None else ears.sample_rate_hz,
-            frame_map=maps.beside(eyes and eyes.name, [tick_of_ns(event.t_ns, plant)]),
-            sound_map=maps.beside(ears and ears.name, up_to(tick_of_ns(event.t_ns, plant))),
-        )
-        for event in chosen
-    ]
-
-
-def tick_of_ns(t_end_ns: int, plant: Plant) -> int:
-    """Return the tick that ends at ``t_end_ns``."""
-    return t_end_ns // plant.tick_ns - 1
-
-
-def _first_of_each_fault(
-    raised: Sequence[AlarmEvent], faults: Sequence[FaultTruth]
-) -> list[AlarmEvent]:
-    if not faults:
-        return list(raised)
-    chosen: list[AlarmEvent] = []
-    for fault in faults:
-        inside = [e for e in raised if fault.onset_ns <= e.t_ns <= fault.end_ns]
-        chosen += inside[:1]
-    return chosen
 
 
 def _split(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ from flows.report.inputs import Moment
 from flows.report.verdicts import Verdict, Verdicts
 from flows.report.wording import clock
 from fusion.schema import SignalEvidence
+from fusion.scoring.leave_one_out import LeftOut, verdict_in_words
 
 _MOST_SOUND_S: Final = 4
 _MOST_IMAGE_PX: Final = 640
@@ -43,6 +45,7 @@ _NOTABLE_DB: Final = 6.0
 _DIFFERENCE_FULL: Final = 96
 """A pixel that differs by this much (of 255) is drawn black; the same for every picture."""
 _MOST_SIGNALS: Final = 5
+_MOST_TAGS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,9 @@ class Shown:
     normal_sound_uri: str | None
     gauges: tuple[Gauge, ...]
     shares: tuple[tuple[str, float], ...]
+    sensor_or_process: str
+    """What leaving out one sense after the other says, as a sentence; "" where it says nothing."""
+    left_out: tuple[LeftOut, ...]
 
 
 def show(moment: Moment, verdicts: Verdicts) -> Shown:
@@ -108,7 +114,15 @@ def show(moment: Moment, verdicts: Verdicts) -> Shown:
         normal_sound_uri=_wav_uri(moment.normal_sound_N, moment.sample_rate_hz),
         gauges=tuple(_gauge(s) for s in (score.signals if score else ())[:_MOST_SIGNALS]),
         shares=tuple(sorted(shares.items(), key=lambda item: -item[1])),
+        sensor_or_process=verdict_in_words(moment.left_out),
+        left_out=_worth_showing(moment.left_out),
     )
+
+
+def _worth_showing(left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
+    """Return every stream, and the tags that cure it best."""
+    tags = [each for each in left_out if each.tag is not None][:_MOST_TAGS]
+    return tuple(each for each in left_out if each.tag is None or each in tags)
 
 
 def _frames(moment: Moment) -> tuple[Frame, ...]:

@@ -16,6 +16,7 @@ from flows.report.heat import HeatMap
 from fusion.errors import InputError
 from fusion.plant import Plant
 from fusion.schema import AlarmEvent, Score
+from fusion.scoring.leave_one_out import LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Moment:
     """Where ``frame_HW3`` is not as normal ones are."""
     sound_map: HeatMap | None = None
     """When, and in which mel band, ``sound_N`` is not; over all of it."""
+    left_out: Sequence[LeftOut] = ()
+    """What becomes of the surprise without each stream, and without tags; the best cure first."""
 
 
 class CountsLike(Protocol):

@@ -31,10 +31,10 @@ class Rescoring:
     manifest: Manifest
     normaliser: Normaliser
 
-    @property
-    def num_ticks(self) -> int:
-        """How many ticks up to an alarm say all that can be said."""
-        return self.manifest.window_ticks - 1 + SETTLING_TICKS + JUDGED_TICKS
+    @staticmethod
+    def ticks_for(manifest: Manifest) -> int:
+        """Return how many ticks up to an alarm say all that can be said."""
+        return manifest.window_ticks - 1 + SETTLING_TICKS + JUDGED_TICKS
 
     def __call__(self, observations: Sequence[Observation], calibration: Calibration) -> float:
         """Return the median surprise of the last ticks; NaN where there is no full window."""

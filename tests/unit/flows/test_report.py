@@ -21,6 +21,7 @@ from flows.report import (
 )
 from flows.report.evidence import spectrogram_db
 from flows.report.foresight import foresights
+from flows.report.heat import HeatMap
 from flows.report.page import render
 from flows.report.time_axis import TimeAxis
 from flows.report.verdicts import judge
@@ -34,6 +35,7 @@ from fusion.schema import (
     SignalEvidence,
     TagForecast,
 )
+from fusion.scoring.leave_one_out import LeftOut
 
 T0_NS = 1_767_225_600 * NANOSECONDS
 HOSTILE = '<script>alert("x")</script><img src=http://evil.example/a.png onerror=alert(1)>'
@@ -270,6 +272,27 @@ def test_forecast_coverage_and_warning() -> None:
     (crossing,) = foresight.crossings
     assert crossing.side == "high"
     assert crossing.warned_s == pytest.approx(21.0)
+
+
+def test_an_alarm_shows_where_it_is_and_what_cures_it() -> None:
+    inputs = make_inputs()
+    rarity_HW = np.zeros((6, 8), np.float32)
+    rarity_HW[:2, :2] = 9.0
+    left_out = (
+        LeftOut("camera", None, 2.0, 0.4, "sensor"),
+        LeftOut("process", None, 2.0, 2.0, "process"),
+    )
+    moment = replace(
+        inputs.moments[0],
+        frame_map=HeatMap(rarity_HW, 1.3),
+        sound_map=HeatMap(np.full((40, 30), 9.0, np.float32), 1.3),
+        left_out=left_out,
+    )
+    page = render(replace(inputs, moments=[moment]))
+    assert "most of it at the top left" in page
+    assert "what is rare in normal running is coloured" in page
+    assert "Cured by leaving out camera (surprise 2.0 → 0.4)" in page
+    assert page != render(inputs)
 
 
 def test_unbalanced_ledger_is_shown() -> None:
