@@ -284,7 +284,7 @@ def test_a_run_that_is_too_short_is_refused() -> None:
 def test_a_smaller_budget_of_false_alarms_has_a_higher_threshold() -> None:
     normal = windows(300)
     thresholds = [
-        calibrated(normal, with_budget(per_day)).panels["all"]["chart"]
+        calibrated(normal, with_budget(per_day)).panels["all"].threshold
         for per_day in (1000, 100, 10, 1)
     ]
     assert thresholds == sorted(thresholds)
