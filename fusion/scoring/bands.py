@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 COVERAGE = 0.9
 RATE = 0.05
-"""Part of the calibrated spread that one miss adds to a side of the band."""
+"""Part of the calibrated spread that one miss adds to a side of the band, at most."""
+MAX_NARROWING = 0.1
+"""Part of that spread that a side may lose while the first outcome is still to come."""
 
 
 def fit_bands(errors_NHG: Floats, *, coverage: float = COVERAGE) -> Floats:
@@ -39,13 +41,20 @@ def fit_bands(errors_NHG: Floats, *, coverage: float = COVERAGE) -> Floats:
 
 
 class FollowingBands:
-    """A band that learns from every outcome, when it comes."""
+    """A band that learns from every outcome, when it comes.
 
-    def __init__(self, bands_2HG: Floats, *, coverage: float = COVERAGE) -> None:
+    ``delay_H`` is how many forecasts are made before the outcome of one is known: whoever learns
+    late must learn slowly, or the band swings.
+    """
+
+    def __init__(
+        self, bands_2HG: Floats, delay_H: NDArray[np.int64], *, coverage: float = COVERAGE
+    ) -> None:
         self._bands = bands_2HG.copy()
         self._out = (1 - coverage) / 2
+        rate_H = np.minimum(RATE, MAX_NARROWING / (self._out * np.maximum(delay_H, 1)))
         # A band of width 0 must be able to grow.
-        self._step = RATE * np.maximum(bands_2HG[1] - bands_2HG[0], 1e-3)
+        self._step = rate_H[:, None] * np.maximum(bands_2HG[1] - bands_2HG[0], 1e-3)
 
     @property
     def bands(self) -> Floats:
@@ -74,7 +83,7 @@ def followed(errors_NHG: Floats, bands_2HG: Floats, delay_H: NDArray[np.int64]) 
 
     The error of row h of a forecast is known ``delay_H[h]`` forecasts later, and not used before.
     """
-    following = FollowingBands(bands_2HG)
+    following = FollowingBands(bands_2HG, delay_H)
     num_forecasts, num_rows = errors_NHG.shape[:2]
     rows_H = np.arange(num_rows)
     inside, known = np.zeros(errors_NHG.shape[1:]), np.zeros(errors_NHG.shape[1:])
