@@ -40,6 +40,16 @@ def fit_bands(errors_NHG: Floats, *, coverage: float = COVERAGE) -> Floats:
         return np.nan_to_num(np.nanquantile(errors_NHG, [out, 1 - out], axis=0))
 
 
+def following_rate(delay_H: NDArray[np.int64], *, out: float) -> Floats:
+    """Return how fast each row may learn whose outcomes come ``delay_H`` forecasts later, [H].
+
+    Example:
+        >>> following_rate(np.array([1, 40, 400]), out=0.05).round(3).tolist()
+        [0.05, 0.05, 0.005]
+    """
+    return np.minimum(RATE, MAX_NARROWING / (out * np.maximum(delay_H, 1)))
+
+
 class FollowingBands:
     """A band that learns from every outcome, when it comes.
 
@@ -52,7 +62,7 @@ class FollowingBands:
     ) -> None:
         self._bands = bands_2HG.copy()
         self._out = (1 - coverage) / 2
-        rate_H = np.minimum(RATE, MAX_NARROWING / (self._out * np.maximum(delay_H, 1)))
+        rate_H = following_rate(delay_H, out=self._out)
         # A band of width 0 must be able to grow.
         self._step = rate_H[:, None] * np.maximum(bands_2HG[1] - bands_2HG[0], 1e-3)
 
