@@ -20,6 +20,7 @@ from flows.cli import (
     spool,
     stream,
     topics,
+    what_if,
 )
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
@@ -45,6 +46,7 @@ app.command("train")(learn.train)
 app.command("live")(stream.live)
 app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
+app.command("what-if")(what_if.what_if)
 app.add_typer(stream.alarms_app, name="alarms")
 app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")

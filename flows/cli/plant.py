@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flows.terminal import CONSOLE
 from fusion.errors import PlantError
-from fusion.plant import AudioStream, Plant, TelemetryStream, parse_plant
+from fusion.plant import AudioStream, Plant, Tag, TelemetryStream, parse_plant
 
 app = typer.Typer(no_args_is_help=True, help="Check a plant file, or print the schema it follows.")
 
@@ -62,10 +62,20 @@ def check(plant_file: PlantFile) -> None:
     limited = [tag.name for tag in plant.measured if tag.limits is not None]
     CONSOLE.print(
         f"limits on: {', '.join(limited) or 'no tag'}\n"
+        f"set-points: {'; '.join(map(_movable, plant.setpoints)) or 'none'}\n"
         f"alarms: {', '.join(alarm.name for alarm in plant.alarms) or 'none (advisories only)'}\n"
         f"false-alarm budget: {plant.scoring.false_alarms_per_day:g} a day\n"
         f"[bold]{plant_file} is right.[/bold]"
     )
+
+
+def _movable(tag: Tag) -> str:
+    """Return where, and how fast, a what-if may move a set-point."""
+    low, high = tag.bounds
+    rate = (
+        "" if tag.rate_limit_per_s is None else f", at most {tag.rate_limit_per_s:g} {tag.unit}/s"
+    )
+    return f"{tag.name} {low:g} to {high:g} {tag.unit}{rate}"
 
 
 @app.command()

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -84,6 +85,16 @@ def picture(paint: Callable[[int], Figure], *, alt: str) -> Picture:
     """Return what ``paint`` (width in px to figure) draws, at both widths, as SVG."""
     with mpl.rc_context(_STYLE):
         return Picture(_drawn(paint(WIDE_PX)), _drawn(paint(NARROW_PX)), alt)
+
+
+def save_picture(paint: Callable[[], Figure], path: Path) -> None:
+    """Write what ``paint`` draws to ``path``, on white; its suffix says in which format."""
+    on_white: dict[Any, Any] = {"figure.facecolor": "white", "savefig.facecolor": "white"}
+    with mpl.rc_context(_STYLE | on_white):
+        is_png = path.suffix == ".png"
+        paint().savefig(
+            path, dpi=108 if is_png else 72, metadata=None if is_png else {"Date": None}
+        )
 
 
 def new_figure(width_px: int, height_px: float) -> Figure:

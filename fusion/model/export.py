@@ -60,7 +60,9 @@ class PredictorNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return z_hat, p_hat, readings_hat per position and horizon, and forecast [B, H, G, Q]."""
         predicted = self.model.predictor(z, setpoints, plan)
-        decoded, quantiles = self.model.readout(predicted.z_BTHD, z, readings)
+        decoded, quantiles = self.model.read(
+            predicted.z_BTHD, z, readings, setpoints=setpoints, plan=plan
+        )
         return predicted.z_BTHD, predicted.p_BTHMP, decoded, quantiles[:, -1]
 
 

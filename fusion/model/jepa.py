@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from fusion.features import Layout
+from fusion.model.across import ALONE, Across, mean_of, own_rows
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.encoder import CrossModal, Encoder
 from fusion.model.layers import mlp
+from fusion.model.plan import Response
 from fusion.model.predictor import Predictor, Readout
 from fusion.model.regularisers import sigreg, vicreg
 
@@ -29,7 +31,10 @@ INVERSE_TICKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B windows. Ticks 0 to T-1 are the context, the E ticks after it targets of far horizons."""
+    """B windows: those of this process. Ticks 0 to T-1 are the context.
+
+    The E ticks after it are targets of far horizons.
+    """
 
     inputs: Mapping[str, Tensor]
     """Per stream [B, T + E, ...]."""
@@ -43,15 +48,19 @@ class Batch:
 
 
 class Jepa(nn.Module):
-    """Encoder, predictor, cross-modal heads and readouts of one plant."""
+    """Encoder, predictor, cross-modal heads and readouts of one plant.
 
-    def __init__(self, layout: Layout, config: ModelConfig) -> None:
+    ``across`` are the processes that train it together, each on a part of every batch.
+    """
+
+    def __init__(self, layout: Layout, config: ModelConfig, across: Across = ALONE) -> None:
         super().__init__()
-        self.layout, self.config = layout, config
+        self.layout, self.config, self.across = layout, config, across
         self.encoder = Encoder(layout, config)
         self.cross = CrossModal(layout, config)
         self.predictor = Predictor(layout, config)
         self.readout = Readout(layout, config)
+        self.response = Response(layout, config)
         self.inverse = mlp(2 * config.embedding, config.width, layout.num_setpoints)
         self.teacher = copy.deepcopy(self.encoder) if config.target == "ema" else None
         if self.teacher is not None:
@@ -70,8 +79,15 @@ class Jepa(nn.Module):
                 else:
                     slow.copy_(fast)
 
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return :meth:`loss`: what wraps a module for training wraps its forward."""
+        return self.loss(batch, generator)
+
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return every term of the loss by name; ``total`` is what is minimised.
+
+        Each is that of the global batch, equal in all processes, whose ``generator`` must stand
+        alike.
 
         ``sum_h MSE(z) + 1/2 MSE(p) + 1/2 cross + 10 regulariser / N + 0.1 inverse dynamics``, and
         the readouts, which learn from detached embeddings.
@@ -87,7 +103,7 @@ class Jepa(nn.Module):
         )
         z_target, p_target = self._targets(flat, presence, z_BLD, p_BLMP)
 
-        kept_BLM = _drop_streams(batch.presence_BLM, generator)[:, :num_ticks]
+        kept_BLM = _drop_streams(batch.presence_BLM, generator, self.across)[:, :num_ticks]
         context_tokens = tokens.view(batch_size, length, *tokens.shape[1:])[:, :num_ticks]
         z_context = self.encoder.fuse(context_tokens.flatten(0, 1), kept_BLM.flatten(0, 1))
         z_context = z_context.view(batch_size, num_ticks, -1)
@@ -95,10 +111,10 @@ class Jepa(nn.Module):
         target_BTH, is_valid_BTH = self._target_index(batch)
         is_there = _gather(batch.presence_BLM, target_BTH)
         terms = {
-            "predict_z": _mean(
+            "predict_z": self._mean(
                 (predicted.z_BTHD - _gather(z_target, target_BTH)) ** 2, is_valid_BTH
             ),
-            "predict_p": _mean(
+            "predict_p": self._mean(
                 (predicted.p_BTHMP - _gather(p_target, target_BTH)) ** 2,
                 is_valid_BTH[..., None] * is_there,
             ),
@@ -119,6 +135,15 @@ class Jepa(nn.Module):
             + terms["cross_readout"]
         )
         return terms
+
+    def read(
+        self, z_hat: Tensor, z_now: Tensor, readings_now: Tensor, *, setpoints: Tensor, plan: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return readings [B, T, H, R] and tag quantiles [B, T, H, G, Q] under the plan."""
+        readings, quantiles = self.readout(z_hat, z_now, readings_now)
+        moved = self.response(z_now, readings_now, setpoints, plan)
+        of_tags = moved.index_select(-1, self.readout.get_buffer("tag_columns_G"))
+        return readings + moved, quantiles + of_tags[..., None]
 
     def without_each(self, tokens: Tensor, presence: Tensor) -> Tensor:
         """Return the state embedding without each stream in turn, [N, M, D]."""
@@ -144,7 +169,10 @@ class Jepa(nn.Module):
         return slow.z_BD.view_as(z_BLD), slow.p_BMP.view_as(p_BLMP)
 
     def _target_index(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return where the target of each position and horizon lies in the batch, and whether."""
+        """Return where the target of each position and horizon lies in the batch, and its weight.
+
+        The weight is 0 where the recording has no such tick.
+        """
         config = self.config
         batch_size, num_ticks = batch.setpoints_BTU.shape[:2]
         index_TH = torch.zeros(num_ticks, len(config.horizons_ticks), dtype=torch.long)
@@ -153,35 +181,41 @@ class Jepa(nn.Module):
         for column, horizon in enumerate(config.horizons_ticks):
             if column < num_near:
                 index_TH[: num_ticks - horizon, column] = torch.arange(horizon, num_ticks)
-                valid_BTH[:, : num_ticks - horizon, column] = 1
+                # Every horizon counts alike, however few positions have a target there.
+                valid_BTH[:, : num_ticks - horizon, column] = 1 / (num_ticks - horizon)
             else:
                 index_TH[num_ticks - 1, column] = num_ticks + column - num_near
                 valid_BTH[:, num_ticks - 1, column] = batch.has_far_BE[:, column - num_near]
         return index_TH.expand(batch_size, -1, -1), valid_BTH
 
     def _cross_terms(self, tokens: Tensor, batch: Batch, p_target: Tensor) -> dict[str, Tensor]:
-        presence = batch.presence_BLM.flatten(0, 1)[::CROSS_SHARE]
-        cross_p, cross_readings = self.cross(self.without_each(tokens[::CROSS_SHARE], presence))
-        wanted = p_target.flatten(0, 1)[::CROSS_SHARE]
-        readings = batch.readings_BLR.flatten(0, 1)[::CROSS_SHARE]
+        # Every fourth tick of the global batch, whoever has it.
+        num_before = self.across.rank * batch.presence_BLM[..., 0].numel()
+        told = slice(-num_before % CROSS_SHARE, None, CROSS_SHARE)
+        presence = batch.presence_BLM.flatten(0, 1)[told]
+        cross_p, cross_readings = self.cross(self.without_each(tokens[told], presence))
+        wanted = p_target.flatten(0, 1)[told]
+        readings = batch.readings_BLR.flatten(0, 1)[told]
         # A stream can be told from the others only when it and one of them are there.
         is_told = presence * (presence.sum(1, keepdim=True) > 1)
         return {
-            "cross": _mean((cross_p - wanted) ** 2, is_told),
-            "cross_readout": _mean(
+            "cross": self._mean((cross_p - wanted) ** 2, is_told),
+            "cross_readout": self._mean(
                 (cross_readings - readings.nan_to_num()) ** 2, (~readings.isnan()).float()
             ),
         }
 
     def _regularise(self, z_BLD: Tensor, p_BLMP: Tensor, generator: torch.Generator) -> Tensor:
         """Return the regulariser per window of the batch, of the state and of each stream."""
-        batch_size = len(z_BLD)
+        across = self.across
+        batch_size = len(z_BLD) * across.size
         each = [z_BLD, *p_BLMP.unbind(2)]
         if self.config.regulariser == "vicreg":
-            values = [vicreg(x[:, ::3].transpose(0, 1)) for x in each]
+            values = [vicreg(x[:, ::3].transpose(0, 1), across=across) for x in each]
         else:
             values = [
-                sigreg(x[:, ::3].transpose(0, 1), generator=generator) / batch_size for x in each
+                sigreg(x[:, ::3].transpose(0, 1), generator=generator, across=across) / batch_size
+                for x in each
             ]
         return values[0] + torch.stack(values[1:]).mean()
 
@@ -189,31 +223,36 @@ class Jepa(nn.Module):
         """Return how badly the change of set-points is read from two embeddings."""
         pairs = torch.cat([z_BTD[:, :-INVERSE_TICKS], z_BTD[:, INVERSE_TICKS:]], dim=-1)
         change = batch.setpoints_BTU[:, INVERSE_TICKS:] - batch.setpoints_BTU[:, :-INVERSE_TICKS]
-        return ((self.inverse(pairs) - change) ** 2).mean()
+        return self._mean((self.inverse(pairs) - change) ** 2, torch.ones_like(change))
 
     def _readout(
         self, z_hat: Tensor, z_now: Tensor, batch: Batch, target_BTH: Tensor, is_valid: Tensor
     ) -> Tensor:
         now_BTR = batch.readings_BLR[:, : self.config.window_ticks].nan_to_num()
-        readings, quantiles = self.readout(z_hat, z_now, now_BTR)
+        readings, quantiles = self.read(
+            z_hat, z_now, now_BTR, setpoints=batch.setpoints_BTU, plan=batch.plan_BTHU
+        )
         wanted = _gather(batch.readings_BLR, target_BTH)
         is_known = is_valid[..., None] * (~wanted.isnan()).float()
         wanted = wanted.nan_to_num()
-        squared = _mean((readings - wanted) ** 2, is_known)
+        squared = self._mean((readings - wanted) ** 2, is_known)
         columns = self.readout.get_buffer("tag_columns_G")
         if not len(columns):
             return squared
         error = wanted.index_select(-1, columns)[..., None] - quantiles
         levels = torch.tensor(QUANTILES)
         pinball = torch.maximum(levels * error, (levels - 1) * error).sum(-1)
-        return squared + _mean(pinball, is_known.index_select(-1, columns))
+        return squared + self._mean(pinball, is_known.index_select(-1, columns))
+
+    def _mean(self, values: Tensor, weights: Tensor) -> Tensor:
+        return mean_of(values, weights, self.across)
 
 
-def _drop_streams(presence_BLM: Tensor, generator: torch.Generator) -> Tensor:
+def _drop_streams(presence_BLM: Tensor, generator: torch.Generator, across: Across) -> Tensor:
     """Return the presence with whole streams of a window dropped, at least one kept per tick."""
     batch_size, _, num_streams = presence_BLM.shape
-    is_kept = torch.rand(batch_size, 1, num_streams, generator=generator) >= DROP_STREAM
-    dropped = presence_BLM * is_kept
+    drawn = torch.rand(batch_size * across.size, 1, num_streams, generator=generator)
+    dropped = presence_BLM * (own_rows(drawn, across) >= DROP_STREAM)
     has_any = dropped.sum(-1, keepdim=True) > 0
     return torch.where(has_any, dropped, presence_BLM)
 
@@ -222,11 +261,3 @@ def _gather(values_BLX: Tensor, index_BTH: Tensor) -> Tensor:
     """Return ``values[b, index[b, t, h]]``, [B, T, H, ...]."""
     rows = torch.arange(len(values_BLX))[:, None, None]
     return values_BLX[rows, index_BTH]
-
-
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean of ``values`` where ``weights`` are 1, over dimensions that they lack too."""
-    while weights.dim() < values.dim():
-        weights = weights[..., None]
-    weights = weights.expand_as(values)
-    return (values * weights).sum() / weights.sum().clamp_min(1)

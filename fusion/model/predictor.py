@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fusion.features import Layout
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.layers import Block, ConditionedMlp, mlp
+from fusion.model.plan import PlanCode
 
 
 class Predicted(NamedTuple):
@@ -32,6 +33,7 @@ class Predictor(nn.Module):
         super().__init__()
         width = config.width
         self.num_streams = len(layout.streams)
+        self.horizons_ticks = config.horizons_ticks
         self.from_z = nn.Linear(config.embedding, width)
         self.from_setpoints = nn.Linear(layout.num_setpoints, width)
         self.position = nn.Parameter(torch.randn(config.window_ticks, width) * 0.02)
@@ -39,7 +41,7 @@ class Predictor(nn.Module):
             [Block(width, config.num_heads, is_causal=True) for _ in range(config.predictor_layers)]
         )
         self.horizon = mlp(2 * 8, width, width)
-        self.plan = nn.Linear(2 * layout.num_setpoints, width)
+        self.plan = PlanCode(layout, config, width)
         self.ask = nn.ModuleList([ConditionedMlp(width) for _ in range(2)])
         self.norm = nn.LayerNorm(width)
         self.to_z = nn.Linear(width, config.embedding)
@@ -56,9 +58,8 @@ class Predictor(nn.Module):
     ) -> Predicted:
         """Return the predicted embeddings for every position and horizon."""
         tokens = self._past(z_BTD, setpoints_BTU)
-        change_BTHU = plan_BTHU - setpoints_BTU[:, :, None]
         codes = self.get_buffer("horizon_code_HC")
-        condition = self.horizon(codes) + self.plan(torch.cat([plan_BTHU, change_BTHU], dim=-1))
+        condition = self.horizon(codes) + self.plan(setpoints_BTU, plan_BTHU)
         asked = tokens[:, :, None].expand(-1, -1, plan_BTHU.shape[2], -1)
         for layer in self.ask:
             asked = layer(asked, condition)
@@ -78,9 +79,15 @@ class Predictor(nn.Module):
     ) -> Float[Tensor, "B H D"]:
         """Return the state expected at any horizons after the newest tick, set-points held."""
         newest_BW = self._past(z_BTD, setpoints_BTU)[:, -1]
-        now_BU = setpoints_BTU[:, -1]
-        plan_BW = self.plan(torch.cat([now_BU, torch.zeros_like(now_BU)], dim=-1))
-        condition_BHW = self.horizon(horizon_code(horizons_ticks)) + plan_BW[:, None]
+        now_B1U = setpoints_BTU[:, -1:]
+        # A plan is told in the words of the horizons that were trained: the nearest one's.
+        held = now_B1U[:, :, None].expand(-1, -1, len(self.horizons_ticks), -1)
+        nearest = [
+            min(range(len(self.horizons_ticks)), key=lambda i, h=h: abs(self.horizons_ticks[i] - h))
+            for h in horizons_ticks
+        ]
+        plan_BHW = self.plan(now_B1U, held)[:, 0, nearest]
+        condition_BHW = self.horizon(horizon_code(horizons_ticks)) + plan_BHW
         asked_BHW = newest_BW[:, None].expand_as(condition_BHW)
         for layer in self.ask:
             asked_BHW = layer(asked_BHW, condition_BHW)

@@ -1,6 +1,6 @@
-"""What keeps an embedding from collapsing: SIGReg and VICReg, over the batch of one tick.
+"""What keeps an embedding from collapsing: SIGReg and VICReg, over the global batch of one tick.
 
-Shapes: N batch, T ticks, D dimensions, A random directions, K knots.
+Shapes: N this process's part of the batch, T ticks, D dimensions, A random directions, K knots.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fusion.model.across import ALONE, Across
+
 
 def sigreg(
     embeddings_TND: Float[Tensor, "T N D"],
@@ -16,6 +18,7 @@ def sigreg(
     generator: torch.Generator,
     num_directions: int = 64,
     num_knots: int = 9,
+    across: Across = ALONE,
 ) -> Float[Tensor, ""]:
     """Return how far the embeddings are from a standard normal; about 1 when they are not.
 
@@ -25,31 +28,34 @@ def sigreg(
     The integrand is even, so the trapezoid rule runs over [0, 3] and counts twice. Taken per tick
     over the batch and averaged: along time a slow plant is not normal, and need not be.
 
+    The mean over n is that of all processes together, and ``generator`` must stand alike in each:
+    every process projects on the same directions.
+
     Example:
         >>> generator = torch.Generator().manual_seed(0)
         >>> healthy = torch.randn(1, 256, 64, generator=generator)
         >>> 0.7 < sigreg(healthy, generator=generator).item() < 1.4
         True
     """
-    dims, num_points = embeddings_TND.shape[-1], embeddings_TND.shape[1]
+    num_points, dims = embeddings_TND.shape[1] * across.size, embeddings_TND.shape[-1]
     directions_DA = torch.randn(dims, num_directions, generator=generator)
     directions_DA = directions_DA / directions_DA.norm(dim=0, keepdim=True)
     knots_K = torch.linspace(0, 3, num_knots)
     normal_K = torch.exp(-(knots_K**2) / 2)
     angles_TNAK = (embeddings_TND @ directions_DA)[..., None] * knots_K
-    real_TAK = angles_TNAK.cos().mean(dim=1) - normal_K
-    imaginary_TAK = angles_TNAK.sin().mean(dim=1)
-    integrand_TAK = (real_TAK**2 + imaginary_TAK**2) * normal_K
+    sums_2TAK = torch.stack([angles_TNAK.cos().sum(dim=1), angles_TNAK.sin().sum(dim=1)])
+    real_TAK, imaginary_TAK = across.sum(sums_2TAK) / num_points
+    integrand_TAK = ((real_TAK - normal_K) ** 2 + imaginary_TAK**2) * normal_K
     return num_points * 2 * torch.trapezoid(integrand_TAK, knots_K, dim=-1).mean()
 
 
-def vicreg(embeddings_TND: Float[Tensor, "T N D"]) -> Float[Tensor, ""]:
+def vicreg(embeddings_TND: Float[Tensor, "T N D"], *, across: Across = ALONE) -> Float[Tensor, ""]:
     """Return the variance and covariance terms (Bardes, Ponce & LeCun 2022, equations 1 and 4)."""
-    centred = embeddings_TND - embeddings_TND.mean(dim=1, keepdim=True)
-    num_points, dims = embeddings_TND.shape[1:]
-    std_TD = torch.sqrt(centred.var(dim=1) + 1e-4)
-    variance = torch.relu(1 - std_TD).mean()
-    covariance_TDD = centred.transpose(1, 2) @ centred / (num_points - 1)
-    diagonal = torch.diagonal(covariance_TDD, dim1=1, dim2=2)
-    off_diagonal = (covariance_TDD**2).sum(dim=(1, 2)) - (diagonal**2).sum(dim=1)
+    num_points, dims = embeddings_TND.shape[1] * across.size, embeddings_TND.shape[-1]
+    mean_TD = across.sum(embeddings_TND.sum(dim=1)) / num_points
+    centred = embeddings_TND - mean_TD[:, None]
+    covariance_TDD = across.sum(centred.transpose(1, 2) @ centred) / (num_points - 1)
+    variance_TD = torch.diagonal(covariance_TDD, dim1=1, dim2=2)
+    variance = torch.relu(1 - torch.sqrt(variance_TD + 1e-4)).mean()
+    off_diagonal = (covariance_TDD**2).sum(dim=(1, 2)) - (variance_TD**2).sum(dim=1)
     return variance + off_diagonal.mean() / dims

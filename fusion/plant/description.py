@@ -71,7 +71,17 @@ class Tag(_Described):
         default=False,
         description="True for what operators set. Conditions predictions, is never encoded.",
     )
-    limits: Limits | None = None
+    limits: Limits | None = Field(
+        default=None,
+        description="Of a measured tag: forecasts that cross one are findings. Of a set-point: "
+        "between these a what-if may move it, instead of anywhere in its range.",
+    )
+    rate_limit_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Of a set-point: how fast a what-if may move it, in the unit per second; "
+        "without one it may step.",
+    )
     description: str = ""
 
     @field_validator("range")
@@ -81,6 +91,30 @@ class Tag(_Described):
         if low >= high:
             raise ValueError(f"range must satisfy low < high, got {low:g} and {high:g}; swap them")
         return value
+
+    @model_validator(mode="after")
+    def _only_setpoints_are_moved(self) -> Self:
+        if self.rate_limit_per_s is not None and not self.setpoint:
+            raise ValueError(
+                f"rate_limit_per_s says how fast a set-point may be moved, but {self.name!r} is "
+                "measured; delete it, or write setpoint: true"
+            )
+        if self.setpoint and self.bounds[0] >= self.bounds[1]:
+            raise ValueError(
+                f"the limits of set-point {self.name!r} must leave some of its range, got "
+                f"{self.bounds[0]:g} to {self.bounds[1]:g}; widen them, or the range"
+            )
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range, narrowed by the limits: where a set-point may be moved to."""
+        low, high = self.range
+        if self.limits is not None and self.limits.low is not None:
+            low = max(low, self.limits.low)
+        if self.limits is not None and self.limits.high is not None:
+            high = min(high, self.limits.high)
+        return low, high
 
 
 class _StreamDescription(_Described):
@@ -362,9 +396,12 @@ class Plant(_Described):
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the description: equal plants, equal fingerprints.
 
-        How long records are kept says nothing about the plant: ``topics`` is left out.
+        How long records are kept, and how fast an operator may turn a knob, say nothing about
+        the plant: both are left out.
         """
-        return hashlib.sha256(self.model_dump_json(exclude={"topics"}).encode()).hexdigest()
+        of_tags = {"__all__": {"tags": {"__all__": {"rate_limit_per_s"}}}}
+        told = self.model_dump_json(exclude={"topics": True, "streams": of_tags})
+        return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _refuse_repeats(what: str, names: list[str]) -> None:

@@ -25,7 +25,7 @@ class Measured:
     rarity: float | None
     """Of the deviation itself, ``-log10 P``; None for a member that was never calibrated."""
     limited: NDArray[np.float64]
-    """What enters the running averages."""
+    """What enters the running averages: off the centre, and shortened if it is far out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant, Tag
 from fusion.schema import TagForecast
-from fusion.scoring.calibration import Calibration, tag_columns
+from fusion.scoring.calibration import Calibration
+from fusion.scoring.normal_run import tag_columns
 
 NORMAL_95 = 1.6449
 """Standard deviations from the median to the 95 % quantile of a normal distribution."""
@@ -27,20 +29,30 @@ def forecast_tags(
     columns = tag_columns(calibration.layout)
     limited = [(index, tag) for index, tag in enumerate(plant.measured) if tag.limits is not None]
     horizons_s = tuple(h * calibration.tick_s for h in calibration.horizons_ticks)
+    fans = fans_in_units(window.forecast_HGQ, calibration)
     forecasts: list[TagForecast] = []
     for index, tag in limited:
         column = columns[index]
-        mean, std = calibration.reading_mean_R[column], calibration.reading_std_R[column]
         now = float(window.readings_TR[-1, column])
         if math.isnan(now):
             continue
-        widen_H = calibration.widen_HG[:, index]
-        low_H = (window.forecast_HGQ[:, index, 0] - widen_H) * std + mean
-        median_H = window.forecast_HGQ[:, index, 1] * std + mean
-        high_H = (window.forecast_HGQ[:, index, 2] + widen_H) * std + mean
-        low_H, high_H = np.minimum(low_H, median_H), np.maximum(high_H, median_H)
+        mean, std = calibration.reading_mean_R[column], calibration.reading_std_R[column]
+        low_H, median_H, high_H = (path[:, index] for path in fans)
         forecasts.append(_forecast(tag, now * std + mean, horizons_s, low_H, median_H, high_H))
     return tuple(forecasts)
+
+
+def fans_in_units(
+    forecast_HGQ: NDArray[np.floating], calibration: Calibration
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the calibrated 5 %, 50 % and 95 % paths [..., H, G] of forecasts [..., H, G, Q]."""
+    columns = tag_columns(calibration.layout)
+    mean_G, std_G = calibration.reading_mean_R[columns], calibration.reading_std_R[columns]
+    middle = forecast_HGQ.shape[-1] // 2
+    low = (forecast_HGQ[..., 0] - calibration.widen_HG) * std_G + mean_G
+    median = forecast_HGQ[..., middle] * std_G + mean_G
+    high = (forecast_HGQ[..., -1] + calibration.widen_HG) * std_G + mean_G
+    return np.minimum(low, median), median, np.maximum(high, median)
 
 
 def _forecast(  # noqa: PLR0917 the three paths of one fan
@@ -90,16 +102,32 @@ def _chance(  # noqa: PLR0917 the three paths of one fan
     median_H: NDArray[np.float64],
     high_H: NDArray[np.float64],
 ) -> float:
-    """Return P(beyond the limit) at the worst horizon: normal on each side of the median."""
+    """Return P(beyond the limit) at the worst horizon; 1 where the tag is beyond it now."""
     sign = 1.0 if side == "high" else -1.0
     if sign * (now - limit) >= 0:
         return 1.0
-    outer_H = high_H if side == "high" else low_H
-    spread_H = np.maximum(np.abs(outer_H - median_H) / NORMAL_95, 1e-9)
-    inner_H = np.maximum(np.abs((low_H if side == "high" else high_H) - median_H) / NORMAL_95, 1e-9)
-    distance_H = sign * (limit - median_H)
-    scaled_H = np.where(distance_H >= 0, distance_H / spread_H, distance_H / inner_H)
-    return max(0.5 * math.erfc(scaled / math.sqrt(2)) for scaled in scaled_H.tolist())
+    return float(chances_beyond(limit, side, low_H, median_H, high_H).max())
+
+
+def chances_beyond(
+    limit: float,
+    side: str,
+    low: NDArray[np.float64],
+    median: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return P(beyond the limit) at each point of a fan: normal on each side of the median.
+
+    Example:
+        >>> ends = np.array([0.0]), np.array([1.0]), np.array([2.0])
+        >>> chances_beyond(2.0, "high", *ends).round(2).tolist()
+        [0.05]
+    """
+    sign = 1.0 if side == "high" else -1.0
+    outer, inner = (high, low) if side == "high" else (low, high)
+    distance = sign * (limit - median)
+    spread = np.where(distance >= 0, np.abs(outer - median), np.abs(inner - median)) / NORMAL_95
+    return ndtr(-distance / np.maximum(spread, 1e-9))
 
 
 def time_to_limit(

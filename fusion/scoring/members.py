@@ -10,7 +10,7 @@ Shapes: T ticks, M streams, P stream embedding, R readings of one stream, H hori
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,32 +76,20 @@ def deviations(
 class RunningDeviations:
     """The running averages of every deviation; the state of the score between ticks."""
 
-    def __init__(
-        self, centres: Mapping[str, Vector], snapshot: Mapping[str, Any] | None = None
-    ) -> None:
-        self._centres = centres
+    def __init__(self, snapshot: Mapping[str, Any] | None = None) -> None:
         self._averages = {} if snapshot is None else _unpacked(snapshot)
 
-    def update(
-        self, deviation: Deviation, limit: Callable[[str, Vector], Vector] = lambda _, v: v
-    ) -> Iterator[tuple[str, Vector]]:
-        """Yield the name of each accumulated member and its average with ``deviation`` in it.
-
-        ``limit`` shortens a vector that is far out before it enters the averages: a violent moment
-        must not be remembered longer than a small fault that lasts.
-        """
-        key_now = member_key(deviation.member, deviation.stream, 1.0)
-        yield key_now, deviation.vector
-        vector = limit(key_now, deviation.vector)
-        yield from self.follow(deviation.member, deviation.stream, vector)
-
     def follow(self, member: str, stream: str, vector: Vector) -> Iterator[tuple[str, Vector]]:
-        """Yield the name of each average that remembers, and the average with ``vector`` in it."""
+        """Yield the name of each average that remembers, and the average with ``vector`` in it.
+
+        ``vector`` is what a member lies off its centre, shortened if it is far out: a violent
+        moment must not be remembered longer than a small fault that lasts.
+        """
         for weight in FORGETTING[1:]:
             key = member_key(member, stream, weight)
             # Where nothing is known yet, an average starts at what is normal.
-            before = self._averages.get(key, self._centres.get(key))
-            after = vector if before is None else before + weight * (vector - before)
+            before = self._averages.get(key, np.zeros_like(vector))
+            after = before + weight * (vector - before)
             self._averages[key] = after
             yield key, after
 
@@ -114,7 +102,17 @@ class RunningDeviations:
 
 def member_key(member: str, stream: str, weight: float) -> str:
     """Return the name of an accumulated member, for example ``process/chart/0.3``."""
-    return f"{stream}/{member}/{weight:g}"
+    return accumulated(member_name(member, stream), weight)
+
+
+def member_name(member: str, stream: str) -> str:
+    """Return the name of a member, for example ``process/chart``."""
+    return f"{stream}/{member}"
+
+
+def accumulated(name: str, weight: float) -> str:
+    """Return the name of the running average of a member."""
+    return f"{name}/{weight:g}"
 
 
 def owner(key: str) -> str:

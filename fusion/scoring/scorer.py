@@ -15,7 +15,14 @@ from fusion.schema import Score, SignalEvidence
 from fusion.scoring.calibration import Calibration, is_alone
 from fusion.scoring.evidence import Evidence, Measured
 from fusion.scoring.forecasts import forecast_tags
-from fusion.scoring.members import RunningDeviations, deviations, member_key, owner
+from fusion.scoring.members import (
+    RunningDeviations,
+    deviations,
+    member_key,
+    member_name,
+    owner,
+)
+from fusion.scoring.modes import mode_of
 from fusion.scoring.tails import TAIL
 
 MAX_SIGNALS = 6
@@ -32,7 +39,7 @@ class Scorer:
         self._calibration = calibration
         self._plant = plant
         self._model_version = model_version
-        self._running = RunningDeviations(calibration.means)
+        self._running = RunningDeviations()
 
     def update(self, window: WindowOutputs) -> Score:
         """Return the score of the window's newest tick. ``surprise`` 1 is the alarm threshold.
@@ -44,11 +51,20 @@ class Scorer:
     def observe(self, window: WindowOutputs) -> Evidence:
         """Return all of the score that this window alone decides. Changes nothing."""
         calibration = self._calibration
+        mode = mode_of(
+            window,
+            self._plant,
+            calibration.layout,
+            calibration.reading_mean_R,
+            calibration.reading_std_R,
+        )
         measured: list[Measured] = []
         for each in deviations(window, calibration.layout, calibration.horizons_ticks):
             key = member_key(each.member, each.stream, 1.0)
-            rarity = calibration.rarity(key, each.vector)
-            kept = calibration.limit(key, each.vector)
+            name = member_name(each.member, each.stream)
+            centred = calibration.centred(name, each.vector, mode)
+            rarity = calibration.rarity(key, centred, mode)
+            kept = calibration.limit(key, centred)
             measured.append(Measured(each.member, each.stream, rarity, kept))
         present = {
             stream.name: bool(window.presence_TM[-1, m])
@@ -57,7 +73,7 @@ class Scorer:
         return Evidence(
             tick=window.tick,
             measured=measured,
-            mode=_mode(window, self._plant, calibration),
+            mode=mode,
             present=present,
             signals=self._signals(window),
             forecasts=forecast_tags(window, self._plant, calibration),
@@ -71,7 +87,7 @@ class Scorer:
             if each.rarity is not None:
                 rarities[member_key(each.member, each.stream, 1.0)] = each.rarity
             for key, average in self._running.follow(each.member, each.stream, each.limited):
-                rarity = self._calibration.rarity(key, average)
+                rarity = self._calibration.rarity(key, average, evidence.mode)
                 if rarity is not None:
                     rarities[key] = rarity
         threshold = self._calibration.threshold
@@ -96,7 +112,7 @@ class Scorer:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from ``snapshot``."""
-        self._running = RunningDeviations(self._calibration.means, snapshot)
+        self._running = RunningDeviations(snapshot)
 
     def _signals(self, window: WindowOutputs) -> tuple[SignalEvidence, ...]:
         """Return the readings farthest from what was expected of them, worst first."""
@@ -194,30 +210,3 @@ def _reading(calibration: Calibration, index: int) -> tuple[str, str, str]:
             at = index - columns.start
             return stream.name, stream.readings[at], stream.units[at]
     raise AssertionError(f"reading {index} lies in no stream")
-
-
-def _mode(window: WindowOutputs, plant: Plant, calibration: Calibration) -> str | None:
-    """Return the first operating mode of the plant that holds, None if none does."""
-    for mode in plant.modes:
-        value = _tag_value(mode.tag, window, plant, calibration)
-        if value is not None and mode.between[0] <= value <= mode.between[1]:
-            return mode.name
-    return None
-
-
-def _tag_value(
-    name: str, window: WindowOutputs, plant: Plant, calibration: Calibration
-) -> float | None:
-    setpoints = [tag.name for tag in plant.setpoints]
-    if name in setpoints:
-        low, high = plant.setpoints[setpoints.index(name)].range
-        scaled = float(window.setpoints_TU[-1, setpoints.index(name)])
-        return low + (scaled + 1) / 2 * (high - low)
-    names = [reading for stream in calibration.layout.streams for reading in stream.readings]
-    index = names.index(name)
-    scaled = float(window.readings_TR[-1, index])
-    if np.isnan(scaled):
-        return None
-    return scaled * float(calibration.reading_std_R[index]) + float(
-        calibration.reading_mean_R[index]
-    )

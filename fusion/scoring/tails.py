@@ -40,6 +40,11 @@ class Tail:
         return base + (value - self.start) / self.scale * math.log10(math.e)
 
 
+def rarities(tail: Tail, values_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rarity of each value, [N]."""
+    return np.array([tail.rarity(value) for value in values_N.tolist()])
+
+
 def fit_tail(values_N: NDArray[np.float64], share: float = TAIL) -> Tail:
     """Return the tail of ``values_N``, the mean excess over their ``1 - share`` quantile."""
     start = float(np.quantile(values_N, 1 - share))

@@ -10,13 +10,16 @@ Integrated with steps of 50 ms, far below every time constant (the fastest is th
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.errors import InputError
 from fusion.simulation.scenario import FAULTS, Scenario
 
 STEP_S = 0.05
@@ -47,6 +50,34 @@ COLUMNS = (
 """What :meth:`Rig.block` returns per step, in SI units; then the severity of each fault."""
 
 
+@dataclass(frozen=True, slots=True)
+class SetpointPlan:
+    """What an operator sets instead of the run's own changes: straight lines, then held."""
+
+    at_s: tuple[float, ...]
+    """Ascending; seconds of the run."""
+    level_m: tuple[float, ...]
+    temperature_c: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.at_s), len(self.level_m), len(self.temperature_c)}
+        if len(lengths) != 1 or not self.at_s or list(self.at_s) != sorted(self.at_s):
+            raise InputError(
+                "a plan must give both set-points at ascending times, got "
+                f"{self.at_s}, {self.level_m} and {self.temperature_c}; give one value per time"
+            )
+
+    def setpoints(self, time_s: float) -> tuple[float, float]:
+        """Return the set-points of level, in m, and temperature, in °C.
+
+        Example:
+            >>> SetpointPlan((10.0, 20.0), (0.5, 0.7), (30.0, 30.0)).setpoints(15.0)
+            (0.6, 30.0)
+        """
+        level_m = float(np.interp(time_s, self.at_s, self.level_m))
+        return level_m, float(np.interp(time_s, self.at_s, self.temperature_c))
+
+
 @dataclass(slots=True)
 class _State:
     level: float = 0.6
@@ -72,6 +103,8 @@ class Rig:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._physics = scenario.physics
+        self._plan: SetpointPlan | None = None
+        self._future = 0
         self._state = _State(
             motor_temperature=scenario.physics.ambient_c + 30.0, valve=0.5, demand=0.5
         )
@@ -80,9 +113,25 @@ class Rig:
         for _ in range(WARM_UP_BLOCKS):
             self.block()
 
+    @property
+    def time_s(self) -> float:
+        """When the next block begins."""
+        return self._block * BLOCK_S
+
+    def fork(self, plan: SetpointPlan | None = None, *, future: int = 0) -> Self:
+        """Return a copy that goes on from here by itself; this rig does not notice.
+
+        With ``plan`` the set-points are the plan's. Everything random stays what it would have
+        been, so that two forks differ by their plans only; another ``future`` draws it anew.
+        """
+        other = copy.copy(self)
+        other._state, other._plan, other._future = copy.copy(self._state), plan, future  # noqa: SLF001
+        return other
+
     def block(self) -> NDArray[np.float64]:
         """Return the next 10 s, [steps, columns] in the order of ``COLUMNS``."""
-        rng = np.random.default_rng([self._scenario.seed, 1, self._block + WARM_UP_BLOCKS])
+        seed = [self._scenario.seed, 1, self._block + WARM_UP_BLOCKS]
+        rng = np.random.default_rng(seed if self._future == 0 else [*seed, self._future])
         kicks = rng.normal(size=STEPS_PER_BLOCK).tolist()
         draws = rng.random(8).tolist()
         rows = [
@@ -126,6 +175,9 @@ class Rig:
 
     def _change_setpoints(self, time_s: float, draws: list[float]) -> None:
         state = self._state
+        if self._plan is not None:
+            state.level_setpoint, state.temperature_setpoint = self._plan.setpoints(time_s)
+            return
         if time_s >= state.next_level_change_s:
             state.level_setpoint = round(0.5 + 0.25 * draws[0], 2)
             state.next_level_change_s = time_s + 40 + 50 * draws[1]

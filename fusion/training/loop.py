@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fusion.alignment import Observation
 from fusion.errors import CollapseError
@@ -21,6 +22,7 @@ from fusion.model import Batch, Jepa
 from fusion.model.gauges import measure
 from fusion.plant import Plant
 from fusion.training import checkpoint
+from fusion.training.parallel import ONE_PROCESS, Ranks
 from fusion.training.recipe import Recipe
 from fusion.training.windows import Windows
 
@@ -59,6 +61,7 @@ def train(
     *,
     on_step: Callable[[StepReport], None] = lambda _: None,
     checkpoint_dir: Path | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> Trained:
     """Return a model of ``plant`` trained on the older part of ``observations``.
 
@@ -66,9 +69,12 @@ def train(
     model on the same machine. With ``checkpoint_dir`` the run is saved at every measurement, and
     goes on from what is saved there, to the model that it would have made uninterrupted.
 
+    Several ``ranks`` divide every batch among them and make the same model, to rounding. All call
+    this with the same arguments and get the same reports; only the first writes checkpoints.
+
     Raises:
-        RecipeError: The observations are too few for one window, or the checkpoint is of another
-            run.
+        RecipeError: The observations are too few for one window, the checkpoint is of another
+            run, or the batch cannot be divided among the ranks.
         CollapseError: The embedding lost its information, or is no number any more; says which
             gauge and what to try.
     """
@@ -81,28 +87,34 @@ def train(
     unseen = Windows(extract(held_out, plant, normaliser), recipe.model)
     gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS))
 
-    model = Jepa(layout_of(plant), recipe.model)
+    model = Jepa(layout_of(plant), recipe.model, ranks)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     trained = Trained(model, normaliser, recipe)
     run = checkpoint.Run(model, optimiser, draw, noise, trained.history)
     identity = checkpoint.identify(recipe, normaliser, len(windows))
+    ranks.require_equal(identity)
     start = checkpoint.restore(run, checkpoint_dir, identity=identity) if checkpoint_dir else 0
+    ranks.require_equal(f"begins at step {start}")
+    shared = ranks.share(model)
 
     for step in range(start, recipe.steps + 1):
         gauges = None
         if step % recipe.gauge_every == 0 or step == recipe.steps:
-            if checkpoint_dir:
+            if checkpoint_dir and ranks.rank == 0:
                 checkpoint.save(run, checkpoint_dir, step=step, identity=identity)
             gauges = measure(model, gauge_batch)
             trained.history.append({"step": step, **gauges})
-            _require_alive(trained.history)
+            problem = _problem(trained.history)
+            if ranks.any(is_so=problem is not None):
+                on_step(StepReport(step, recipe.steps, {}, gauges))
+                raise CollapseError(problem or "the embedding collapsed in another process")
         if step == recipe.steps:
             on_step(StepReport(step, recipe.steps, {}, gauges))
             break
         which = draw.integers(0, len(windows), size=recipe.batch_windows)
-        losses = model.loss(windows.batch(which), noise)
+        losses: dict[str, Tensor] = shared(windows.batch(ranks.own(which)), noise)
         optimiser.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -136,21 +148,22 @@ def _rate(step: int, recipe: Recipe) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _require_alive(history: Sequence[dict[str, float]]) -> None:
-    """Stop a run whose embedding says nothing any more. The first step may be anything."""
+def _problem(history: Sequence[dict[str, float]]) -> str | None:
+    """Return why a run whose embedding says nothing must stop. The first step may be anything."""
     if not math.isfinite(history[-1]["std_mean"]):
-        raise CollapseError(
+        return (
             f"the embedding must stay finite, it did not up to step {history[-1]['step']:.0f}; "
             "the run was stopped. Try a lower learning rate"
         )
     recent = [gauges for gauges in history if gauges["step"] > 0][-PATIENCE_GAUGES:]
     if len(recent) < PATIENCE_GAUGES:
-        return
+        return None
     for gauge, least in (("rankme", MIN_RANK), ("std_mean", MIN_STD)):
         if all(gauges[gauge] < least for gauges in recent):
-            raise CollapseError(
+            return (
                 f"the embedding must keep {gauge} above {least:g}, got "
                 f"{[round(gauges[gauge], 3) for gauges in recent]} up to step "
                 f"{recent[-1]['step']:.0f}; the run was stopped. Try a lower learning rate, a "
                 "larger batch, or check that the recording is not constant"
             )
+    return None

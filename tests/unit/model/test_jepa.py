@@ -12,6 +12,7 @@ from torch import Tensor
 from fusion.alignment import Observation
 from fusion.features import extract, fit_normaliser, layout_of
 from fusion.model import Batch, Jepa, ModelConfig
+from fusion.model.plan import PlanCode
 from fusion.plant import Plant, parse_plant
 
 PLANT: Plant = parse_plant(
@@ -239,3 +240,21 @@ def test_only_the_ema_target_has_a_teacher(target: Target) -> None:
 def test_horizons_ascend_and_the_first_can_be_scored(horizons: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="horizon"):
         ModelConfig(window_ticks=8, horizons_ticks=horizons)
+
+
+def test_a_horizon_is_told_of_moves_until_then_and_of_none_after() -> None:
+    code = PlanCode(LAYOUT, config(), 5)
+    setpoints, plan = torch.zeros(1, 8, 1), torch.zeros(1, 8, 3, 1)
+    later = plan.clone()
+    later[:, :, 2] = 0.5
+    before, after = code(setpoints, plan), code(setpoints, later)
+    assert torch.equal(before[:, :, :2], after[:, :, :2])
+    assert not torch.equal(before[:, :, 2], after[:, :, 2])
+
+
+def test_a_move_now_and_a_move_just_before_the_horizon_are_told_apart() -> None:
+    code = PlanCode(LAYOUT, config(), 5)
+    early, late = torch.zeros(1, 8, 3, 1), torch.zeros(1, 8, 3, 1)
+    early[:, :, :], late[:, :, 2] = 0.5, 0.5
+    setpoints = torch.zeros(1, 8, 1)
+    assert not torch.allclose(code(setpoints, early)[:, :, 2], code(setpoints, late)[:, :, 2])

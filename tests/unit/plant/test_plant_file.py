@@ -230,3 +230,37 @@ def test_only_telemetry_passes_a_server() -> None:
     assert "clock of 'ear' must be source or receive, got 'server'" in refusal(content)
     content["streams"][1]["clock"] = "receive"
     assert parse(content).streams[1].clock == "receive"
+
+
+def setpoint(**changes: Any) -> dict[str, Any]:
+    content = good()
+    knob = {"name": "goal", "unit": "m", "range": [0, 1], "setpoint": True}
+    content["streams"][0]["tags"].append(knob | changes)
+    return content
+
+
+def test_a_set_point_may_say_where_and_how_fast_it_may_be_moved() -> None:
+    tag = parse(setpoint(limits={"low": 0.2}, rate_limit_per_s=0.05)).setpoints[0]
+    assert tag.bounds == (0.2, 1.0)
+    assert tag.rate_limit_per_s == 0.05
+    assert parse(setpoint()).setpoints[0].bounds == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rate_limit_per_s": 0}, "rate_limit_per_s: input should be greater than 0"),
+        ({"limits": {"low": 1.5}}, "limits of set-point 'goal' must leave some of its range"),
+        ({"setpoint": False, "rate_limit_per_s": 1}, "but 'goal' is measured; delete it"),
+    ],
+)
+def test_limits_of_set_points_that_make_no_sense_are_refused(
+    changes: dict[str, Any], says: str
+) -> None:
+    assert says in refusal(setpoint(**changes))
+
+
+def test_how_fast_a_knob_may_be_turned_is_no_part_of_what_the_plant_is() -> None:
+    slow, fast = parse(setpoint(rate_limit_per_s=1)), parse(setpoint(rate_limit_per_s=2))
+    assert slow.fingerprint() == fast.fingerprint() == parse(setpoint()).fingerprint()
+    assert slow.fingerprint() != parse(setpoint(limits={"low": 0.2})).fingerprint()

@@ -1,0 +1,187 @@
+"""Learns from a run without faults what is normal.
+
+Every tick helps to say what is normal; how rare a distance is, is told by ticks that training never
+saw, each held against the others: a distance looks smaller on the data that shaped it.
+
+Shapes: N windows, V size of a member's vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import RecipeError
+from fusion.features import Layout, Normaliser
+from fusion.manifest import Manifest
+from fusion.model.outputs import WindowOutputs
+from fusion.plant import Plant
+from fusion.scoring.calibration import MAX_DISTANCE, Calibration, in_mode, is_alone
+from fusion.scoring.members import FORGETTING, accumulated
+from fusion.scoring.normal_run import MemberRun, NormalRun
+from fusion.scoring.tails import Budget, Tail, fit_tail, rarities, threshold_for_budget
+from fusion.scoring.whitening import fit_whitener, limited, log_distance, running_averages
+
+MIN_WINDOWS = 60
+MIN_IN_MODE = 200
+"""A mode that was seen in fewer windows is judged like the rest."""
+NUM_FOLDS = 3
+DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
+
+Vectors = NDArray[np.float64]
+
+
+def fit_calibration(
+    learned: Iterable[WindowOutputs],
+    unseen: Iterable[WindowOutputs],
+    plant: Plant,
+    manifest: Manifest,
+    normaliser: Normaliser,
+) -> Calibration:
+    """Return the calibration of a model, from windows that it learned from and ones it never saw.
+
+    Both are read once, in order, and not kept.
+
+    Raises:
+        RecipeError: A part is too short to say what is normal.
+    """
+    layout = Layout.model_validate(manifest.layout)
+    mean_R, std_R = (scale.astype(np.float64) for scale in normaliser.reading_scale(layout))
+    run = NormalRun(layout, manifest.horizons_ticks, plant, (mean_R, std_R))
+    for windows, is_learned in ((learned, True), (unseen, False)):
+        for window in windows:
+            run.add(window, is_learned=is_learned)
+    if run.num_unseen < MIN_WINDOWS:
+        raise RecipeError(
+            f"calibration needs at least {MIN_WINDOWS} windows of normal running that training did "
+            f"not see, got {run.num_unseen}; record longer, or hold out a larger part"
+        )
+    fitted = _Fitted(run)
+    budget = _budget(list(fitted.rarities.values()), plant)
+    return Calibration(
+        layout=layout,
+        horizons_ticks=manifest.horizons_ticks,
+        tick_s=plant.tick_s,
+        centres=fitted.centres,
+        whiteners=fitted.whiteners,
+        tails=fitted.tails,
+        threshold=budget.threshold,
+        stream_thresholds={
+            stream.name: _budget(alone, plant).threshold
+            for stream in layout.streams
+            if (alone := [r for key, r in fitted.rarities.items() if is_alone(key, stream.name)])
+        },
+        caveat=_caveat(budget, plant),
+        reading_mean_R=mean_R,
+        reading_std_R=std_R,
+        residual_std_R=run.residual_std(),
+        widen_HG=run.widening(),
+    )
+
+
+class _Fitted:
+    """Centres, whiteners and tails of every member that is there often enough."""
+
+    def __init__(self, run: NormalRun) -> None:
+        self._run = run
+        self.centres: dict[str, Vectors] = {}
+        self.whiteners: dict[str, Vectors] = {}
+        self.tails: dict[str, Tail] = {}
+        self.rarities: dict[str, Vectors] = {}
+        """Of the windows that training never saw, [N]; 0 where the member is missing."""
+        for name, member in run.members.items():
+            is_unseen_N = np.array(member.rows) >= run.num_learned
+            if is_unseen_N.sum() >= MIN_WINDOWS // 3:
+                self._fit(name, member, is_unseen_N)
+
+    def _fit(self, name: str, member: MemberRun, is_unseen_N: NDArray[np.bool_]) -> None:
+        vectors_NV = np.stack(member.vectors).astype(np.float64)
+        modes = [self._run.modes[row] for row in member.rows]
+        centred_NV = self._centre(name, vectors_NV, modes)
+        at_once = fit_whitener(centred_NV)
+        folds = np.array_split(np.flatnonzero(is_unseen_N), NUM_FOLDS)
+        limited_NV = limited(centred_NV, at_once, most=MAX_DISTANCE)
+        for weight in FORGETTING:
+            key = accumulated(name, weight)
+            averages_NV = centred_NV if weight == 1 else running_averages(limited_NV, weight)
+            self.whiteners[key] = fit_whitener(centred_NV, weight=weight)
+            distance_N = np.concatenate(
+                [
+                    log_distance(
+                        averages_NV[fold],
+                        fit_whitener(np.delete(centred_NV, fold, axis=0), weight=weight),
+                    )
+                    for fold in folds
+                ]
+            )
+            unseen_modes = [
+                mode for mode, is_unseen in zip(modes, is_unseen_N, strict=True) if is_unseen
+            ]
+            self._fit_tails(key, distance_N, unseen_modes)
+            at_N = np.array(member.rows)[is_unseen_N] - self._run.num_learned
+            self.rarities[key] = np.zeros(self._run.num_unseen)
+            self.rarities[key][at_N] = self._rarities(key, distance_N, unseen_modes)
+
+    def _centre(self, name: str, vectors_NV: Vectors, modes: Sequence[str | None]) -> Vectors:
+        """Return the vectors less their centre, that of their mode where it is known."""
+        self.centres[name] = vectors_NV.mean(axis=0)
+        centred_NV = vectors_NV - self.centres[name]
+        for mode, is_in_N in _modes(modes):
+            self.centres[in_mode(name, mode)] = vectors_NV[is_in_N].mean(axis=0)
+            centred_NV[is_in_N] = vectors_NV[is_in_N] - self.centres[in_mode(name, mode)]
+        return centred_NV
+
+    def _fit_tails(self, key: str, distance_N: Vectors, modes: Sequence[str | None]) -> None:
+        self.tails[key] = fit_tail(distance_N)
+        for mode, is_in_N in _modes(modes):
+            self.tails[in_mode(key, mode)] = fit_tail(distance_N[is_in_N])
+
+    def _rarities(self, key: str, distance_N: Vectors, modes: Sequence[str | None]) -> Vectors:
+        rarity_N = rarities(self.tails[key], distance_N)
+        for mode, is_in_N in _modes(modes):
+            rarity_N[is_in_N] = rarities(self.tails[in_mode(key, mode)], distance_N[is_in_N])
+        return rarity_N
+
+
+def _modes(modes: Sequence[str | None]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return the modes that were seen often enough, and where."""
+    masks = [
+        (mode, np.array([each == mode for each in modes]))
+        for mode in dict.fromkeys(modes)
+        if mode is not None
+    ]
+    return [(mode, is_in_N) for mode, is_in_N in masks if is_in_N.sum() >= MIN_IN_MODE]
+
+
+def _caveat(budget: Budget, plant: Plant) -> str:
+    if not budget.is_extrapolated:
+        return ""
+    minutes = budget.num_ticks * plant.tick_s / 60
+    return (
+        f"The budget of {plant.scoring.false_alarms_per_day:g} false alarms a day is extrapolated "
+        f"from {minutes:.0f} min of normal running; a longer run would settle it."
+    )
+
+
+def _budget(rarities_KN: Sequence[Vectors], plant: Plant) -> Budget:
+    """Return the threshold for the strongest of some members, by the plant's budget."""
+    return threshold_for_budget(
+        np.max(np.stack(rarities_KN), axis=0),
+        tick_s=plant.tick_s,
+        on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
+        off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
+        per_day=plant.scoring.false_alarms_per_day,
+    )
+
+
+def _delay_s(plant: Plant, which: str) -> float:
+    """Return the shortest delay of the alarms on surprise: the one that lets most through."""
+    default = DEFAULT_ON_DELAY_S if which == "on" else DEFAULT_OFF_DELAY_S
+    delays = [
+        alarm.on_delay_s if which == "on" else alarm.off_delay_s
+        for alarm in plant.alarms
+        if alarm.finding == "surprise"
+    ]
+    return min(delays, default=default)
