@@ -34,7 +34,7 @@ LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 0.3
 DROPOUT = 0.2
 HELD_OUT_GROUPS = 0.2
-MAX_WINDOWS = 6000
+MAX_WINDOWS = 4000
 """Neighbouring windows say the same: of more, some are taken, evenly in the canonical order."""
 MIN_HAZARD_LOGIT = -12.0
 
