@@ -186,6 +186,21 @@ def fit_event_head(
 
     Raises:
         RecipeError: No event was seen, so nothing can be learned about it.
+
+    Example:
+        A machine whose first feature says that it is worn, and which then fails within 5 ticks:
+
+        >>> is_worn = np.arange(60) % 2
+        >>> windows = Labelled(
+        ...     features_NF=is_worn[:, None].astype(float),
+        ...     ticks_to_end_N=np.where(is_worn, np.arange(60) % 5 + 1.0, 20.0),
+        ...     has_event_N=is_worn == 1,
+        ...     group_N=np.arange(60) // 6,
+        ... )
+        >>> head = fit_event_head(windows, grid=(5, 10), num_heads=1)
+        >>> new, worn = head.within(np.array([[0.0], [1.0]]))[:, 0]
+        >>> bool(new < 0.1 < 0.9 < worn)
+        True
     """
     if not labelled.has_event_N.any():
         raise RecipeError("fitting needs at least one window before an event, and there is none")

@@ -34,7 +34,9 @@ def test_the_fit_is_the_mean_of_ridge_regressions_on_every_window() -> None:
     if len(fit.weights_KLH) == 1:
         wanted = [[np.concatenate(both) / np.sqrt(2) for both in zip(*wanted, strict=True)]]
     for (x, y), found in zip(wanted, fit.weights_KLH, strict=True):
-        ridge = [Ridge(alpha=float(p * scale), fit_intercept=False).fit(x, y).coef_.T for p in PENALTIES]
+        ridge = [
+            Ridge(alpha=float(p * scale), fit_intercept=False).fit(x, y).coef_.T for p in PENALTIES
+        ]
         assert found == pytest.approx(np.mean(ridge, axis=0), abs=1e-6)
 
 
