@@ -49,8 +49,8 @@ def test_unknown_errors_change_nothing_and_a_restart_goes_on() -> None:
     assert bands.bands[1, 0, 0] > 1.0
 
 
-def test_a_band_that_learns_late_does_not_swing() -> None:
+def test_a_band_that_learns_late_does_not_swing_below_its_promise() -> None:
     draw = np.random.default_rng(3)
     errors = draw.normal(size=(3_000, 1, 1))
     too_wide = fit_bands(draw.normal(scale=1.5, size=(2_000, 1, 1)))
-    assert followed(errors, too_wide, np.array([700]))[0, 0] == pytest.approx(0.93, abs=0.04)
+    assert followed(errors, too_wide, np.array([700]))[0, 0] >= 0.9
