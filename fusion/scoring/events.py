@@ -28,7 +28,7 @@ from fusion.errors import InputError, RecipeError
 Floats = NDArray[np.floating]
 FILE = "event_head.safetensors"
 HIDDEN = 64
-NUM_HEADS = 4
+NUM_HEADS = 2
 STEPS = 600
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 0.3

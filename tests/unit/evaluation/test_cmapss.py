@@ -11,6 +11,7 @@ import pytest
 from fusion.errors import InputError
 from fusion.evaluation.cmapss import Cmapss, Engine, horizon_auroc, nasa_score, read_fleets
 from fusion.evaluation.protocol import OURS, WHOLE
+from fusion.scoring import events
 from fusion.training import recipe_named
 
 
@@ -75,8 +76,9 @@ def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_small_part_of_the_real_engines_gives_every_figure(
-    tmp_path: Path, shared_data: Path
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(events, "STEPS", 40)
     source = shared_data / "cmapss"
     for kind in ("train", "test"):
         table = pl.read_parquet(source / f"{kind}_FD001.parquet")
