@@ -49,7 +49,7 @@ class Smd:
     published: tuple[Published, ...] = ()
     """The index beside the recordings has them for each series; they are given as figures."""
     rules = (
-        "Protocol of TSB-AD-M: the first rows of each series are for training, all of it is scored, "
+        "Protocol of TSB-AD-M: the first rows of a series are for training, all of it is scored, "
         "VUS-PR with that benchmark's code and its sliding window (find_length_rank of the first "
         "channel), mean over the series. The published figures are those of the same series in the "
         "index; `best of each series` takes another method for each."
