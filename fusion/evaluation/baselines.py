@@ -86,16 +86,14 @@ def panel_surprise(
     members: Mapping[str, float], calibration: Calibration, panel: str, *, default: float
 ) -> float:
     """Return the surprise as it would be if only one panel's members were asked."""
-    return max(
-        (
-            value
-            * calibration.panels[WHOLE][kind_of(key)]
-            / calibration.panels[panel][kind_of(key)]
-            for key, value in members.items()
-            if is_in_panel(key, panel)
-        ),
-        default=default,
-    )
+    whole, own = calibration.panels[WHOLE], calibration.panels[panel]
+    surprises = [
+        own.surprise(kind, whole.rarity(kind, value))
+        for key, value in members.items()
+        for kind in [kind_of(key)]
+        if is_in_panel(key, panel)
+    ]
+    return max(surprises, default=default)
 
 
 def alarms_of(scores: Iterable[Score], plant: Plant) -> list[AlarmEvent]:

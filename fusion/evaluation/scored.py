@@ -36,8 +36,9 @@ class Scored:
         """Return the surprise that the members of one panel would give, with its thresholds."""
         whole, own = calibration.panels[WHOLE], calibration.panels[panel]
         chosen = [
-            values * whole[kind_of(key)] / own[kind_of(key)]
+            np.maximum(0, whole.rarity(kind, values) + own.bonus[kind]) / own.threshold
             for key, values in self.members.items()
+            for kind in [kind_of(key)]
             if is_in_panel(key, panel)
         ]
         return np.fmax.reduce([np.full(len(self.ticks_N), np.nan), *chosen])

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,30 @@ MAX_DISTANCE = 3.0
 """Per dimension, in standard deviations: more than this does not count in running averages."""
 
 
+_Numbers = TypeVar("_Numbers", float, NDArray[np.float64])
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Members that are asked together, and from what rarity on they alarm.
+
+    Kinds of members have weights (weighted p-values; Genovese, Roeder & Wasserman 2006): with more
+    weight a kind alarms at a lower rarity.
+    """
+
+    threshold: float
+    bonus: dict[str, float]
+    """Of each kind, the logarithm (base 10) of its weight."""
+
+    def surprise(self, kind: str, rarity: float) -> float:
+        """Return the rarity on the scale of the score: at 1 it alarms."""
+        return max(0.0, rarity + self.bonus[kind]) / self.threshold
+
+    def rarity(self, kind: str, surprise: _Numbers) -> _Numbers:
+        """Return what :meth:`surprise` was made of, where it is not 0."""
+        return surprise * self.threshold - self.bonus[kind]
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Whiteners and tails of every member, the threshold, and the forecasts' corrections."""
@@ -41,8 +65,8 @@ class Calibration:
     whiteners: dict[str, NDArray[np.float64]]
     tails: dict[str, Tail]
     """Of each accumulated member's distance; with ``@mode``, in one operating mode."""
-    panels: dict[str, dict[str, float]]
-    """Threshold of each kind of member, as rarity, in each panel (see :func:`panels_of`)."""
+    panels: dict[str, Panel]
+    """See :func:`panels_of`."""
     caveat: str
     reading_mean_R: NDArray[np.float64]
     reading_std_R: NDArray[np.float64]
@@ -68,7 +92,7 @@ class Calibration:
 
     def surprise(self, key: str, rarity: float, panel: str = WHOLE) -> float:
         """Return a member's rarity on the scale of the score: at 1 it alarms."""
-        return rarity / self.panels[panel][kind_of(key)]
+        return self.panels[panel].surprise(kind_of(key), rarity)
 
     def limit(self, key: str, centred: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``centred``, shortened if it lies very far out."""
@@ -94,7 +118,7 @@ class Calibration:
             "layout": self.layout.model_dump(mode="json"),
             "horizons_ticks": self.horizons_ticks,
             "tick_s": self.tick_s,
-            "panels": self.panels,
+            "panels": {name: asdict(panel) for name, panel in self.panels.items()},
             "caveat": self.caveat,
             "tails": {key: asdict(tail) for key, tail in self.tails.items()},
         }
@@ -121,7 +145,7 @@ class Calibration:
             centres=_with_prefix(arrays, "centre/"),
             whiteners=_with_prefix(arrays, "whitener/"),
             tails={key: Tail(**tail) for key, tail in scalars["tails"].items()},
-            panels=scalars["panels"],
+            panels={name: Panel(**panel) for name, panel in scalars["panels"].items()},
             caveat=scalars["caveat"],
             reading_mean_R=arrays["reading_mean"],
             reading_std_R=arrays["reading_std"],

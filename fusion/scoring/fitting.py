@@ -8,6 +8,7 @@ Shapes: N windows, V size of a member's vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from fusion.features import Layout, Normaliser
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
-from fusion.scoring.calibration import MAX_DISTANCE, Calibration, in_mode, panels_of
+from fusion.scoring.calibration import MAX_DISTANCE, Calibration, Panel, in_mode, panels_of
 from fusion.scoring.members import FORGETTING, accumulated, kind_of
 from fusion.scoring.normal_run import MemberRun, NormalRun
 from fusion.scoring.tails import Tail, fit_tail, rarities, threshold_for_budget
@@ -29,7 +30,7 @@ MIN_IN_MODE = 200
 """A mode that was seen in fewer windows is judged like the rest."""
 NUM_FOLDS = 3
 FLOOR, FLOOR_SHARE = "chart", 0.5
-"""The plain control chart spends half of the budget: the whole is never much worse than it."""
+"""The plain control chart may spend half of the budget: the whole is never much worse than it."""
 DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
 
 Vectors = NDArray[np.float64]
@@ -69,7 +70,7 @@ def fit_calibration(
         whiteners=fitted.whiteners,
         tails=fitted.tails,
         panels={
-            name: _thresholds({key: fitted.rarities[key] for key in keys}, plant)
+            name: _panel({key: fitted.rarities[key] for key in keys}, plant)
             for name, keys in panels_of(fitted.rarities).items()
         },
         caveat=_caveat(run.num_unseen, plant),
@@ -159,27 +160,23 @@ def _modes(modes: Sequence[str | None]) -> list[tuple[str, NDArray[np.bool_]]]:
     return [(mode, is_in_N) for mode, is_in_N in masks if is_in_N.sum() >= MIN_IN_MODE]
 
 
-def _thresholds(rarities: dict[str, Vectors], plant: Plant) -> dict[str, float]:
-    """Return the threshold of each kind of member, which together keep the plant's budget.
-
-    Each kind spends its share of the budget by itself. So the whole notices what the control chart
-    would notice alone, at a threshold that is hardly higher, whatever the others say.
-    """
+def _panel(rarities: dict[str, Vectors], plant: Plant) -> Panel:
+    """Return weights and threshold with which some members together keep the plant's budget."""
     kinds = dict.fromkeys(kind_of(key) for key in rarities)
     num_others = sum(kind != FLOOR for kind in kinds)
-    share_of_floor = FLOOR_SHARE if num_others else 1.0
-    share_of_other = (1 - FLOOR_SHARE * (FLOOR in kinds)) / max(1, num_others)
-    return {
-        kind: threshold_for_budget(
-            np.max(np.stack([r for key, r in rarities.items() if kind_of(key) == kind]), axis=0),
-            tick_s=plant.tick_s,
-            on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
-            off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
-            per_day=plant.scoring.false_alarms_per_day
-            * (share_of_floor if kind == FLOOR else share_of_other),
-        ).threshold
-        for kind in kinds
-    }
+    others_share = 1 - FLOOR_SHARE * (FLOOR in kinds)
+    share = {kind: others_share / num_others for kind in kinds if kind != FLOOR}
+    share |= {FLOOR: FLOOR_SHARE if num_others else 1.0} if FLOOR in kinds else {}
+    bonus = {kind: math.log10(share[kind] * len(kinds)) for kind in kinds}
+    weighted = [np.maximum(0, r + bonus[kind_of(key)]) for key, r in rarities.items()]
+    budget = threshold_for_budget(
+        np.max(np.stack(weighted), axis=0),
+        tick_s=plant.tick_s,
+        on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
+        off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
+        per_day=plant.scoring.false_alarms_per_day,
+    )
+    return Panel(budget.threshold, bonus)
 
 
 def _caveat(num_ticks: int, plant: Plant) -> str:

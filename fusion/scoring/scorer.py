@@ -15,6 +15,7 @@ from fusion.schema import Score, SignalEvidence
 from fusion.scoring.calibration import Calibration, is_alone
 from fusion.scoring.evidence import Evidence, Measured
 from fusion.scoring.forecasts import forecast_tags
+from fusion.scoring.live_bands import LiveBands
 from fusion.scoring.members import (
     RunningDeviations,
     deviations,
@@ -33,13 +34,14 @@ _BULK = -float(np.log10(TAIL))
 
 
 class Scorer:
-    """Scores window after window. Its state between ticks is the running averages only."""
+    """Scores window after window; between ticks it keeps running averages and forecasts' bands."""
 
     def __init__(self, calibration: Calibration, plant: Plant, model_version: str) -> None:
         self._calibration = calibration
         self._plant = plant
         self._model_version = model_version
         self._running = RunningDeviations()
+        self._bands = LiveBands(plant)
 
     def update(self, window: WindowOutputs) -> Score:
         """Return the score of the window's newest tick. ``surprise`` 1 is the alarm threshold.
@@ -102,17 +104,20 @@ class Scorer:
             shares=shares_of(rarities, evidence.present),
             present=evidence.present,
             signals=evidence.signals,
-            forecasts=evidence.forecasts,
+            forecasts=self._bands.follow(evidence.tick, evidence.forecasts),
             caveats=evidence.caveats,
         )
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state between two ticks, for JSON."""
-        return self._running.snapshot()
+        return {**self._running.snapshot(), "bands": self._bands.snapshot()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from ``snapshot``."""
         self._running = RunningDeviations(snapshot)
+        # A checkpoint from before bands followed says nothing about them.
+        if "bands" in snapshot:
+            self._bands.restore(snapshot["bands"])
 
     def _signals(self, window: WindowOutputs) -> tuple[SignalEvidence, ...]:
         """Return the readings farthest from what was expected of them, worst first."""
