@@ -6,11 +6,13 @@ from fusion.schema.findings import (
     AlarmEvent,
     AlarmState,
     Condition,
+    Judgement,
     Score,
     ShownState,
     SignalEvidence,
     StreamHealth,
     TagForecast,
+    Verdict,
 )
 from fusion.schema.payloads import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
 from fusion.schema.records import (
@@ -38,6 +40,7 @@ __all__ = [
     "AudioChunk",
     "Condition",
     "Envelope",
+    "Judgement",
     "Lost",
     "Message",
     "Payload",
@@ -50,6 +53,7 @@ __all__ = [
     "TagForecast",
     "TelemetryBatch",
     "TopicPartition",
+    "Verdict",
     "VideoFrame",
     "WireForm",
     "WriterSchemas",

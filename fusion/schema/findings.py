@@ -164,3 +164,18 @@ class AlarmCommand(_Said):
     expected_revision: int
     who: str
     t_ns: int
+
+
+Judgement = Literal["useful", "nuisance"]
+
+
+class Verdict(_Said):
+    """What an operator said of one alarm afterwards; the newest of an episode counts."""
+
+    id: str
+    plant: str
+    episode: str = Field(description="The id of the event that raised the alarm")
+    judgement: Judgement | None = Field(description="None takes an earlier one back.")
+    note: str = ""
+    who: str
+    t_ns: int
