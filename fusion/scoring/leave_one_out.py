@@ -29,8 +29,11 @@ from fusion.scoring.calibration import Calibration
 from fusion.scoring.members import accumulated, kind_of, member_name, owner
 
 Verdict = Literal["sensor", "process", "undecided"]
-CURED, LASTS = 0.7, 1.0
-"""Surprise without it, against the alarm threshold: the alarm's own off- and on-thresholds."""
+ALARM = 1.0
+DEADBAND = 0.3
+"""A cure takes the surprise below the threshold by more than it flutters about it, as an alarm's
+off-threshold does. (Not below the off-threshold itself: the others' normal running comes to 0.85.)
+"""
 OF_READINGS = {"chart", "innovation", "contradiction"}
 """Kinds of members whose vectors are the readings of their stream."""
 
@@ -75,7 +78,7 @@ def leave_each_out(
         if len(present) > 1:
             left = rescore(without_stream(observations, stream.name), calibration)
             said.append(LeftOut(stream.name, None, surprise, left, verdict_of(surprise, left)))
-            is_suspect = left < LASTS
+            is_suspect = left < ALARM
         if isinstance(stream, TelemetryStream) and len(stream.measured) > 1 and is_suspect:
             for tag in stream.measured:
                 told = without_tag(observations, plant, stream.name, tag.name, calibration)
@@ -89,14 +92,14 @@ def verdict_of(surprise: float, without: float) -> Verdict:
     """Return whom leaving one out accuses.
 
     Example:
-        >>> verdict_of(3.0, 0.4), verdict_of(3.0, 2.9), verdict_of(3.0, 0.9), verdict_of(0.5, 0.4)
+        >>> verdict_of(3.0, 0.4), verdict_of(3.0, 2.9), verdict_of(1.1, 0.9), verdict_of(0.5, 0.4)
         ('sensor', 'process', 'undecided', 'undecided')
     """
-    if surprise < LASTS:
+    if surprise < ALARM:
         return "undecided"
-    if without < CURED:
-        return "sensor"
-    return "process" if without >= LASTS else "undecided"
+    if without >= ALARM:
+        return "process"
+    return "sensor" if without <= surprise - DEADBAND else "undecided"
 
 
 def verdict_in_words(said: Sequence[LeftOut]) -> str:
@@ -105,7 +108,7 @@ def verdict_in_words(said: Sequence[LeftOut]) -> str:
     A single tag that cures it is named before its stream, which then cures it too. Where several
     would, nobody can tell which.
     """
-    if not said or said[0].surprise < LASTS:
+    if not said or said[0].surprise < ALARM:
         return ""
     cures = [each for each in said if each.verdict == "sensor"]
     tags = [each for each in cures if each.tag is not None]
