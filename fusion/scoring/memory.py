@@ -32,10 +32,13 @@ from fusion.scoring.members import STATE, accumulated, member_name
 FILE = "memory.safetensors"
 FIRST_TICKS = 6
 """Episodes begin alike and end in many ways; the first seconds are what an alarm can be told by."""
-REACH = 2.0
-"""Episodes farther apart than this have nothing in common; in deviations per number."""
-PROFILE_GAIN = 4.0
-"""A member at its threshold against one at rest counts like three deviations of the state."""
+REACH = 1.0
+"""Episodes farther apart than this have nothing in common; in deviations per number. Of 18 alarms of
+six simulated faults, pairs of one fault lay 0.4 apart (median), 95 of 100 of two faults over 0.9."""
+PROFILE_GAIN = 8.0
+"""A member at its threshold against one at rest counts like four deviations of the state."""
+AT_REST = 0.5
+"""A member below half of its threshold tells nothing about an episode."""
 MOST_LOWERED = 0.5
 MOST_DEVIATIONS = 3.0
 Vector = NDArray[np.float64]
@@ -201,9 +204,7 @@ def fingerprint(
     far = float(np.sqrt(np.mean(white_D**2)))
     white_D = white_D * min(1.0, MOST_DEVIATIONS / max(far, 1e-12))
     names = sorted({key.rpartition("/")[0] for key in calibration.whiteners})
-    profile_TP = np.array(
-        [[each.get(n, 0.0) for n in names] for each in members[:FIRST_TICKS]]
-    )
-    profile_P = PROFILE_GAIN * np.log1p(profile_TP.mean(axis=0))
+    profile_TP = np.array([[each.get(n, 0.0) for n in names] for each in members[:FIRST_TICKS]])
+    profile_P = PROFILE_GAIN * np.maximum(profile_TP.mean(axis=0) - AT_REST, 0.0)
     size = len(white_D) + len(profile_P)
     return np.concatenate([part * np.sqrt(size / (2 * len(part))) for part in (white_D, profile_P)])
