@@ -3,10 +3,13 @@
 from fusion.evaluation.cmapss import Cmapss
 from fusion.evaluation.ett import Ett
 from fusion.evaluation.protocol import Protocol
+from fusion.evaluation.rig import Rig
 from fusion.evaluation.skab import Skab
 from fusion.evaluation.tep import Tep
 
-PROTOCOLS: dict[str, Protocol] = {each.name: each for each in (Cmapss(), Ett(), Skab(), Tep())}
+PROTOCOLS: dict[str, Protocol] = {
+    each.name: each for each in (Cmapss(), Ett(), Rig(), Skab(), Tep())
+}
 """What ``fusion evaluate`` offers, by name."""
 
 __all__ = ["PROTOCOLS", "Protocol"]
