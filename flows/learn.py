@@ -18,6 +18,7 @@ import numpy as np
 from flows import wiring
 from flows.gates import open_stored_gate
 from flows.settings import Settings
+from flows.tracking import recorded
 from fusion.alignment import Observation, tick_of
 from fusion.errors import RecipeError
 from fusion.plant import Plant
@@ -29,6 +30,7 @@ from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, StepReport, Trained, split, train
 from fusion.training.loop import golden_batch
 from fusion.training.package import new_folder, write_manifest, write_networks
+from fusion.training.parallel import ONE_PROCESS, Ranks
 
 NEAR_S = 3.0
 
@@ -53,15 +55,49 @@ def train_from_lake(
     data_version: str | None = None,
     on_step: Callable[[StepReport], None] = lambda _: None,
     on_stage: Callable[[str], None] = lambda _: None,
+    checkpoint_dir: Path | None = None,
 ) -> TrainReport:
     """Return the new model version, trained on what the lake holds of ``plant``.
 
-    ``data_version`` is a version of the lake, as a model's manifest names it; None is now.
+    ``data_version`` is a version of the lake, as a model's manifest names it; None is now. With
+    ``checkpoint_dir`` a run that was cut off goes on.
 
     Raises:
         InputError: The lake cannot read ``data_version``, or it names no topic of the plant.
         RecipeError: The lake holds too little for the recipe.
-        CollapseError: The run stopped itself; nothing was written.
+        CollapseError: The run stopped itself; no model was written.
+        TrackingUnavailableError: The run cannot be kept where the settings say.
+    """
+    made = train_shared(
+        lake,
+        plant,
+        recipe,
+        settings,
+        ranks=ONE_PROCESS,
+        data_version=data_version,
+        on_step=on_step,
+        on_stage=on_stage,
+        checkpoint_dir=checkpoint_dir,
+    )
+    assert made is not None, "the first process writes the model"
+    return made
+
+
+def train_shared(
+    lake: Lake,
+    plant: Plant,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    ranks: Ranks,
+    data_version: str | None,
+    on_step: Callable[[StepReport], None],
+    on_stage: Callable[[str], None],
+    checkpoint_dir: Path | None,
+) -> TrainReport | None:
+    """Do what :func:`train_from_lake` does with other processes, of which each calls this.
+
+    The first keeps the run and writes the model; the others return None.
     """
     if data_version is None:
         data_version = lake.version(plant.sense_topics)
@@ -73,10 +109,27 @@ def train_from_lake(
             f"training needs records of {list(plant.sense_topics)} in the lake, and it holds none; "
             "run `fusion ingest` first"
         )
-    on_stage("learning")
-    trained = train(observations, plant, recipe, on_step=on_step)
-    on_stage("exporting and calibrating")
-    return _package(trained, observations, plant, settings, data_version)
+    with recorded(
+        wiring.open_tracking(settings) if ranks.rank == 0 else None,
+        experiment=plant.prefix,
+        recipe=recipe,
+        made_of={"data_version": data_version, "code_version": code_version()},
+    ) as record:
+
+        def note(report: StepReport) -> None:
+            record.note(report)
+            on_step(report)
+
+        on_stage("learning")
+        trained = train(
+            observations, plant, recipe, on_step=note, checkpoint_dir=checkpoint_dir, ranks=ranks
+        )
+        if ranks.rank != 0:
+            return None
+        on_stage("exporting and calibrating")
+        made = _package(trained, observations, plant, settings, data_version)
+        record.finish(model_version=made.model_dir.name)
+    return made
 
 
 def recorded_observations(

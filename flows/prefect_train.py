@@ -29,6 +29,7 @@ def train_model(
     settings: Settings,
     *,
     data_version: str | None,
+    checkpoint_dir: Path | None,
     on_step: Callable[[StepReport], None],
     on_stage: Callable[[str], None],
 ) -> TrainReport:
@@ -40,6 +41,7 @@ def train_model(
         recipe,
         settings,
         data_version=data_version,
+        checkpoint_dir=checkpoint_dir,
         on_step=on_step,
         on_stage=on_stage,
     )
@@ -54,12 +56,14 @@ def train(
     steps: int | None = None,
     settings: Settings | None = None,
     data_version: str | None = None,
+    checkpoint_dir: Path | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> TrainReport:
     """Train a model on what the lake holds of the plant; return where it lies and its gauges.
 
-    ``data_version`` None is the lake as it is now.
+    ``data_version`` None is the lake as it is now. With ``checkpoint_dir`` a run that was cut off
+    goes on; so does one that a retry repeats.
     """
     logger = get_run_logger()
 
@@ -77,6 +81,7 @@ def train(
         chosen,
         where,
         data_version=data_version,
+        checkpoint_dir=checkpoint_dir,
         on_step=log_step,
         on_stage=on_stage or _say_nothing,
     )

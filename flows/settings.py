@@ -165,6 +165,19 @@ class Settings(BaseSettings):
         default=None, description="Certificate (PEM) of the authority to trust beside the usual."
     )
 
+    mlflow_uri: str = Field(
+        default="",
+        description="Where training runs are kept: an MLflow server such as "
+        "https://mlflow.plant.example; empty: mlflow.sqlite in FUSION_DATA_DIR; none: nowhere.",
+    )
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """MLflow's tracking URI; None where no runs are kept."""
+        if self.mlflow_uri == "none":
+            return None
+        return self.mlflow_uri or f"sqlite:///{(self.data_dir / 'mlflow.sqlite').absolute()}"
+
     @property
     def spool_folder(self) -> Path:
         """The folder of one spool per sender."""

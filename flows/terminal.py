@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion.alignment import Counts
+from fusion.model.gauges import is_healthy
 from fusion.schema import AlarmEvent, AlarmState, Condition, ShownState, TopicPartition
 from fusion.stream.live import Live
 from fusion.stream.shard import Step
@@ -35,12 +36,21 @@ _SHOWN = {
     ShownState.NORMAL: ("· normal", "dim"),
 }
 _BARS = "▁▂▃▄▅▆▇█"
+_KEY_GAUGES = {
+    "sigreg": "sigreg",
+    "rankme": "rankme",
+    "std_mean": "std",
+    "skill": "skill",
+    "probe_r2": "probe R²",
+    "shuffled_setpoints": "set-points",
+}
 _ESCAPES = {chr(0xDC00 + byte): f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 """Python's own stand-ins for bytes that were no UTF-8."""
 
 
-def progress_bar() -> Progress:
+def progress_bar(*, is_shown: bool = True) -> Progress:
     """Return a progress display with the elapsed and the remaining time."""
+    console = CONSOLE if is_shown else Console(stderr=True, quiet=True)
     return Progress(
         SpinnerColumn(),
         TextColumn("[bold]{task.description}"),
@@ -49,7 +59,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=CONSOLE,
+        console=console,
     )
 
 
@@ -155,6 +165,28 @@ def gauge_line(gauges: Mapping[str, float]) -> str:
     skills = [name for name in gauges if name.startswith("skill.")]
     names = ["rankme", "sigreg", "probe_r2", *skills[-1:]]
     return ", ".join(f"{name} {gauges[name]:.3g}" for name in names if name in gauges)
+
+
+def gauge_row(step: int, gauges: Mapping[str, float]) -> Text:
+    """Return the key gauges of one measurement in a line; what is not healthy is red, with a !.
+
+    Example:
+        >>> gauge_row(50, {"sigreg": 1.1, "rankme": 2.5, "skill.h1": 0.2, "skill.h4": -0.1}).plain
+        'step    50  sigreg 1.1   rankme 2.5!  skill h1 0.2   h4 -0.1!'
+    """
+    row = Text.assemble((f"step {step:>5}", "bold"))
+    said: set[str] = set()
+    for name, value in gauges.items():
+        family, _, part = name.partition(".")
+        if family not in _KEY_GAUGES or (part and family != "skill"):
+            continue
+        label = " ".join(([] if family in said else [_KEY_GAUGES[family]]) + [part] * bool(part))
+        said.add(family)
+        if is_healthy(name, value):
+            row.append(f"  {label} {value:.3g} ")
+        else:
+            row.append(f"  {label} {value:.3g}!", "bold red")
+    return row
 
 
 def shown(text: str) -> str:

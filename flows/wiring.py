@@ -27,7 +27,16 @@ from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
 from fusion.errors import SettingsError
 from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
-from fusion.ports import Clock, FindingTable, Inference, Lake, ObjectStore, Publisher, Source
+from fusion.ports import (
+    Clock,
+    FindingTable,
+    Inference,
+    Lake,
+    ObjectStore,
+    Publisher,
+    Source,
+    Tracking,
+)
 from fusion.schema import MAX_CLAIMED_BYTES, Record
 from fusion.stream.claim_resolver import ClaimResolver
 from fusion.stream.claims import CLAIM_THRESHOLD_BYTES, ClaimCheckPublisher
@@ -211,6 +220,21 @@ def open_lake_upkeep(settings: Settings) -> LakeUpkeep:
 def open_inference(model_dir: Path) -> Inference:
     """Return the networks of the model version in ``model_dir``, run in this process."""
     return OnnxInference(model_dir)
+
+
+def open_tracking(settings: Settings) -> Tracking | None:
+    """Return what keeps training runs; None where the settings say that nothing does.
+
+    Raises:
+        TrackingUnavailableError: It cannot be reached.
+    """
+    uri = settings.tracking_uri
+    if uri is None:
+        return None
+    from connectors.mlflow_tracking import MlflowTracking  # noqa: PLC0415 importing takes seconds
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return MlflowTracking(uri)
 
 
 def prepare_topics(settings: Settings, plant: Plant, *, update_configs: bool = False) -> TopicPlan:

@@ -18,6 +18,7 @@
     ├── InferenceUnavailableError        retriable
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
+    ├── TrackingUnavailableError         retriable
     └── ObjectTooLargeError              an object is larger than its reader allows
 
 A message says what must hold, what came, and what to change.
@@ -123,6 +124,12 @@ class LakeUnavailableError(FusionError):
 
 class ObjectStoreUnavailableError(FusionError):
     """The object store did not answer, or refused this process."""
+
+    retriable = True
+
+
+class TrackingUnavailableError(FusionError):
+    """What keeps training runs did not answer."""
 
     retriable = True
 

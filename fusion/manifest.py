@@ -26,6 +26,7 @@ class TrainedStream(BaseModel):
     units: tuple[str, ...] = ()
     setpoints: tuple[str, ...] = ()
     size_px: tuple[int, int] | None = None
+    frames_per_tick: int = 1
 
 
 class Manifest(BaseModel):
@@ -115,6 +116,7 @@ def _trained(stream: Stream) -> TrainedStream:
         modality="video",
         rate_hz=stream.rate_hz,
         size_px=(stream.width_px, stream.height_px),
+        frames_per_tick=stream.frames_per_tick,
     )
 
 

@@ -285,6 +285,46 @@ class ObjectStore(Protocol):
         ...
 
 
+class TrackedRun(Protocol):
+    """One training run where it is kept."""
+
+    def log(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Keep measurements: in each row ``step``, and values by name. Repeats do no harm.
+
+        Raises:
+            TrackingUnavailableError: Not known to be kept; call again.
+        """
+        ...
+
+    def finish(self, *, model_version: str) -> None:
+        """Mark the run as done; ``model_version`` is what it made.
+
+        Raises:
+            TrackingUnavailableError: Not known to be kept; call again.
+        """
+        ...
+
+    def fail(self, reason: str) -> None:
+        """Mark the run as failed, and say why.
+
+        Raises:
+            TrackingUnavailableError: Not known to be kept; call again.
+        """
+        ...
+
+
+class Tracking(Protocol):
+    """Keeps what training runs were made of and what they did, to be compared."""
+
+    def start(self, *, experiment: str, name: str, params: Mapping[str, str | float]) -> TrackedRun:
+        """Return a new run among those of ``experiment``; ``params`` are what it was made of.
+
+        Raises:
+            TrackingUnavailableError: It did not answer; no run may be expected there.
+        """
+        ...
+
+
 class Clock(Protocol):
     """The time, so that tests can advance it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +13,14 @@ from rich.table import Table
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
 from flows.lake import parse_moment
+from flows.learn import TrainReport, train_shared
+from flows.ranks import open_ranks
 from flows.settings import Settings
-from flows.terminal import CONSOLE, gauge_line, progress_bar
+from flows.terminal import CONSOLE, gauge_line, gauge_row, progress_bar
 from fusion.errors import InputError
-from fusion.training import RECIPES, StepReport
+from fusion.plant import Plant
+from fusion.training import RECIPES, Recipe, StepReport, recipe_named
+from fusion.training.parallel import Ranks
 
 
 def quiet_prefect() -> None:
@@ -49,11 +54,18 @@ def train(
     data_as_of: Annotated[
         str | None, typer.Option(help="The lake as it was then, such as 2026-11-25T10:00Z.")
     ] = None,
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Keep the run here; one that was cut off goes on.")
+    ] = None,
 ) -> None:
     """Train a model on everything that the lake holds of the plant, or held when it is named.
 
-    Gauges on held-out data say at every step whether the embedding is alive; a run whose embedding
-    collapses stops itself and writes nothing.
+    Gauges on held-out data say from step 0 on whether the embedding is alive; a run whose embedding
+    collapses stops itself and writes no model. Runs are kept in MLflow (FUSION_MLFLOW_URI).
+
+    Several processes or GPUs share every batch and make the same model:
+
+    [bold]torchrun --nproc-per-node 2 -m flows.cli train PLANT --recipe rig[/bold]
     """
     plant, settings = load_plant(plant_file), Settings.load()
     if data_as_of is not None:
@@ -61,7 +73,14 @@ def train(
             raise InputError("either --data-version or --data-as-of can be given, got both")
         lake = wiring.open_lake(settings)
         data_version = lake.version(plant.sense_topics, at_ns=parse_moment(data_as_of))
-    run_training(str(plant_file), recipe, seed, steps, settings, data_version)
+    with open_ranks() as ranks:
+        if ranks.size == 1:
+            run_training(
+                str(plant_file), recipe, seed, steps, settings, data_version, checkpoint_dir
+            )
+        else:
+            chosen = recipe_named(recipe, seed=seed, steps=steps)
+            _run_shared(plant, chosen, settings, data_version, checkpoint_dir, ranks)
 
 
 def run_training(
@@ -71,6 +90,7 @@ def run_training(
     steps: int | None,
     settings: Settings,
     data_version: str | None = None,
+    checkpoint_dir: Path | None = None,
 ) -> str:
     """Run the training flow with a progress bar, and return the new model version's folder."""
     quiet_prefect()
@@ -85,18 +105,52 @@ def run_training(
             steps=steps,
             settings=settings,
             data_version=data_version,
+            checkpoint_dir=checkpoint_dir,
             on_step=lambda report: _show(bar, task, report),
             on_stage=lambda stage: bar.update(task, description=stage, note=""),
         )
+    _tell(made)
+    return str(made.model_dir)
+
+
+def _run_shared(
+    plant: Plant,
+    recipe: Recipe,
+    settings: Settings,
+    data_version: str | None,
+    checkpoint_dir: Path | None,
+    ranks: Ranks,
+) -> None:
+    """Train with the other processes that ``torchrun`` started; it retries, so Prefect need not."""
+    with progress_bar(is_shown=ranks.rank == 0) as bar:
+        task = bar.add_task("training", total=None, note="starting")
+        made = train_shared(
+            wiring.open_lake(settings),
+            plant,
+            recipe,
+            settings,
+            ranks=ranks,
+            data_version=data_version,
+            on_step=lambda report: _show(bar, task, report),
+            on_stage=lambda stage: bar.update(task, description=stage, note=""),
+            checkpoint_dir=checkpoint_dir,
+        )
+    if made is not None:
+        _tell(made)
+
+
+def _tell(made: TrainReport) -> None:
     CONSOLE.print(
         f"model [bold]{made.model_dir}[/bold] trained on {made.num_train_ticks} ticks, calibrated "
         f"on {made.num_calibration_ticks} of {made.data_version}; {gauge_line(made.gauges)}"
     )
-    return str(made.model_dir)
 
 
 def _show(bar: Progress, task: TaskID, report: StepReport) -> None:
-    note = gauge_line(report.gauges) if report.gauges else f"loss {report.losses['total']:.2f}"
+    if report.gauges is not None:
+        # A line for each measurement stays, above the bar or in a log.
+        bar.console.print(gauge_row(report.step, report.gauges), highlight=False)
+    note = f"loss {report.losses['total']:.2f}" if report.losses else ""
     bar.update(task, total=report.steps, completed=report.step, note=note)
 
 

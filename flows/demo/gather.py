@@ -162,7 +162,8 @@ def moments(
             if ears is not None and observation.is_present(ears.name):
                 sounds[observation.tick] = observation.senses[ears.name]
             if eyes is not None and observation.is_present(eyes.name):
-                frames[observation.tick] = observation.senses[eyes.name]
+                seen = observation.senses[eyes.name]
+                frames[observation.tick] = seen if seen.ndim == 3 else seen[-1]
 
     def sound_up_to(tick: int) -> Any:
         parts = [sounds[t] for t in range(tick - SOUND_TICKS + 1, tick + 1) if t in sounds]

@@ -247,6 +247,14 @@ class AudioBuffer:
         return self._pieces.last()
 
 
+class _Frame(NamedTuple):
+    """A picture in the order in which frames replace one another."""
+
+    t_ns: int
+    seq: int
+    pixels_HW3: NDArray[np.uint8]
+
+
 class VideoBuffer:
     """Frames of open ticks, and the newest frame before them."""
 
@@ -254,9 +262,9 @@ class VideoBuffer:
         self._tick_ns = plant.tick_ns
         self._max_age_ns = round(stream.max_age_s * NANOSECONDS)
         self._stream = stream
-        self._held: tuple[int, int, NDArray[np.uint8]] | None = None
-        # frames of (event time, sequence number, pixels)
-        self._frames = ByTick[tuple[int, int, NDArray[np.uint8]]]()
+        self._num_slots = stream.frames_per_tick
+        self._held: _Frame | None = None
+        self._frames = ByTick[_Frame]()
 
     def add(self, payload: Payload, *, seq: int, first_open: int) -> Ticks | None:
         """Keep the frame when it lies in ``first_open`` or later."""
@@ -265,18 +273,43 @@ class VideoBuffer:
         tick = t_ns // self._tick_ns
         if tick < first_open:
             return None
-        self._frames.add(tick, (t_ns, seq, payload.pixels_HW3))
+        self._frames.add(tick, _Frame(t_ns, seq, payload.pixels_HW3))
         return Ticks(tick, tick)
 
     def take(self, tick: int) -> Sense | None:
-        """Return uint8 [H, W, 3], the newest frame up to the tick's end, if it is young enough."""
-        frames = self._frames.pop(tick)
-        if frames:
-            self._held = max(frames, key=lambda frame: frame[:2])
-        if self._held is None:
+        """Return uint8 [H, W, 3], the newest frame up to the tick's end, if it is young enough.
+
+        Of several frames per tick uint8 [F, H, W, 3]: the newest up to the end of each part of the
+        tick. A part without a frame of its own repeats the one before it, and is not usable.
+        """
+        frames = sorted(self._frames.pop(tick), key=lambda frame: frame[:2])
+        before, self._held = self._held, frames[-1] if frames else self._held
+        if self._held is None or not self._is_young(self._held, (tick + 1) * self._tick_ns):
             return None
-        age_ns = (tick + 1) * self._tick_ns - self._held[0]
-        return Sense(self._held[2], 1.0) if age_ns <= self._max_age_ns else None
+        if self._num_slots == 1:
+            return Sense(self._held.pixels_HW3, 1.0)
+        return self._clip(tick, before, frames)
+
+    def _clip(self, tick: int, shown: _Frame | None, frames: list[_Frame]) -> Sense:
+        """Return the clip of a tick that begins with ``shown``; not all of it can be too old."""
+        clip: list[NDArray[np.uint8]] = []
+        num_own = 0
+        for slot in range(self._num_slots):
+            begin_ns, end_ns = (
+                tick * self._tick_ns + edge * self._tick_ns // self._num_slots
+                for edge in (slot, slot + 1)
+            )
+            own = [frame for frame in frames if begin_ns <= frame.t_ns < end_ns]
+            num_own += bool(own)
+            shown = own[-1] if own else shown
+            if shown is None or not self._is_young(shown, end_ns):
+                # Nothing is to be seen yet: what comes next stands still until it comes.
+                shown = next(frame for frame in frames if frame.t_ns >= end_ns)
+            clip.append(shown.pixels_HW3)
+        return Sense(np.stack(clip), num_own / self._num_slots)
+
+    def _is_young(self, frame: _Frame, t_ns: int) -> bool:
+        return t_ns - frame.t_ns <= self._max_age_ns
 
     def first_tick(self) -> int | None:
         """Return the oldest tick with a frame in it."""

@@ -1,7 +1,7 @@
 """One tick of a plant: everything its streams said between two multiples of ``tick_s``.
 
 Shapes: S telemetry rows in the tick, C tags of the stream (set-points included, in plant order),
-N audio samples in the tick, H x W pixels.
+N audio samples in the tick, F frames of a clip, H x W pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Observation:
     """The senses of one tick, by stream name. A stream that is not in ``senses`` was absent.
 
     telemetry: float32 [S, C], NaN where no usable value is younger than the stream's maximum age;
-    audio: int16 [N]; video: uint8 [H, W, 3], the newest frame up to the end of the tick.
+    audio: int16 [N]; video: uint8 [H, W, 3], the newest frame up to the end of the tick, or, of a
+    stream with several frames per tick, uint8 [F, H, W, 3]: the newest up to the end of each part.
     """
 
     tick: int

@@ -7,9 +7,8 @@ from fusion.evaluation.rig import Rig
 from fusion.evaluation.skab import Skab
 from fusion.evaluation.tep import Tep
 
-PROTOCOLS: dict[str, Protocol] = {
-    each.name: each for each in (Cmapss(), Ett(), Rig(), Skab(), Tep())
-}
+_ALL: tuple[Protocol, ...] = (Cmapss(), Ett(), Rig(), Skab(), Tep())
+PROTOCOLS: dict[str, Protocol] = {each.name: each for each in _ALL}
 """What ``fusion evaluate`` offers, by name."""
 
 __all__ = ["PROTOCOLS", "Protocol"]

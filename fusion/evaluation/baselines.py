@@ -5,7 +5,7 @@ Shapes: N ticks, G measured tags.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ from fusion.alarms import AlarmEngine
 from fusion.alignment import Observation
 from fusion.plant import Plant, TelemetryStream
 from fusion.schema import AlarmEvent, Score
-from fusion.scoring import Calibration, is_alone
+from fusion.scoring import Calibration
+from fusion.scoring.calibration import WHOLE, is_in_panel
+from fusion.scoring.members import kind_of
 from fusion.scoring.tails import Tail, fit_tail, threshold_for_budget
 
 EXPLAINED = 0.9
@@ -69,21 +71,29 @@ def tag_means(observations: Sequence[Observation], plant: Plant) -> NDArray[np.f
 
 def alone(scores: Iterable[Score], stream: str, calibration: Calibration) -> list[Score]:
     """Return the scores as they would be if only ``stream`` were watched."""
-    threshold = calibration.stream_thresholds.get(stream)
-    if threshold is None:
+    panel = f"@{stream}"
+    if panel not in calibration.panels:
         return []
     return [
         score.model_copy(
-            update={
-                "surprise": max(
-                    (v for key, v in score.members.items() if is_alone(key, stream)), default=0.0
-                )
-                * calibration.threshold
-                / threshold
-            }
+            update={"surprise": panel_surprise(score.members, calibration, panel, default=0.0)}
         )
         for score in scores
     ]
+
+
+def panel_surprise(
+    members: Mapping[str, float], calibration: Calibration, panel: str, *, default: float
+) -> float:
+    """Return the surprise as it would be if only one panel's members were asked."""
+    whole, own = calibration.panels[WHOLE], calibration.panels[panel]
+    surprises = [
+        own.surprise(kind, whole.rarity(kind, value))
+        for key, value in members.items()
+        for kind in [kind_of(key)]
+        if is_in_panel(key, panel)
+    ]
+    return max(surprises, default=default)
 
 
 def alarms_of(scores: Iterable[Score], plant: Plant) -> list[AlarmEvent]:

@@ -24,6 +24,8 @@ from fusion.training.event_features import event_features, raw_features
 
 Floats = NDArray[np.floating]
 HORIZONS = tuple(range(1, 151))
+GRID = (1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 33, 41, *range(50, 151, 10))
+"""Where the head's intervals end; a line lies between."""
 CAP = 125
 FAM_CONTEXT = 128
 """The cycles that a window must have seen in the published evaluation."""
@@ -182,7 +184,7 @@ def _measure(
                 labelled(
                     [learn[i] for i in order[:amount]], [fleet.learn[i] for i in order[:amount]]
                 ),
-                grid=HORIZONS,
+                grid=GRID,
                 seed=seed,
             )
             for metric, value in figures_of(head, test, fleet.test):
@@ -213,7 +215,7 @@ def figures_of(
     head: EventHead, features: Sequence[Floats], engines: Sequence[Engine]
 ) -> Iterator[tuple[str, float]]:
     """Yield every metric of a head on test engines."""
-    within = [head.within(each) for each in features]
+    within = [head.within_each(each, HORIZONS) for each in features]
     true_p, true_y, fam_p, fam_y = [], [], [], []
     horizons_K = np.array(HORIZONS)
     for said_NK, engine in zip(within, engines, strict=True):

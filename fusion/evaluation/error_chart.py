@@ -87,7 +87,8 @@ def fit_error_chart(errors: Mapping[str, Vectors], plant: Plant, *, num_learned:
                 for fold in folds
             ]
             distance_N = np.concatenate(parts)
-            tails[key] = fit_tail(distance_N)
+            independent = weight / (2 - weight) * len(distance_N)
+            tails[key] = fit_tail(distance_N, num_independent=independent)
             found.append(rarities(tails[key], distance_N))
     budget = threshold_for_budget(
         np.max(found, axis=0),

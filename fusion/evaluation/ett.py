@@ -195,7 +195,8 @@ def _test(
             errors.setdefault(method, []).append((came - said).astype(np.float32))
     for method, parts in errors.items():
         drawn = seed if method in {OURS, EMBEDDING} else None
-        yield from _errors(method, np.concatenate(parts), recording.name, drawn)
+        whole = np.concatenate(parts)
+        yield from window_errors(method, whole, recording.name, drawn, horizons=HORIZONS)
     ours = np.concatenate(errors[OURS])
     yield Figure(
         OURS, recording.name, "embedding_share", float(forecaster.embedding.share_G.mean()), seed
@@ -218,12 +219,21 @@ def _embedding_alone(embedded: EmbeddedRows, recording: Recording) -> Callable[[
     return fit_embedding_forecast(*parts).decode
 
 
-def _errors(
-    method: str, errors_NHG: NDArray[np.float32], part: str, seed: int | None
+def window_errors(
+    method: str,
+    errors_NHG: NDArray[np.float32],
+    part: str,
+    seed: int | None,
+    *,
+    horizons: tuple[int, ...],
 ) -> Iterator[Figure]:
-    for horizon in HORIZONS:
-        # The windows of a horizon end where the test months end.
-        whole = errors_NHG[: len(errors_NHG) - horizon + min(HORIZONS), :horizon].astype(np.float64)
+    """Yield MSE and MAE per horizon over the windows that end inside the test months.
+
+    Errors are of every origin at which the shortest horizon fits, in order.
+    """
+    for horizon in horizons:
+        num_windows = len(errors_NHG) - horizon + min(horizons)
+        whole = errors_NHG[:num_windows, :horizon].astype(np.float64)
         yield Figure(method, part, f"mse_{horizon}", float((whole**2).mean()), seed)
         yield Figure(method, part, f"mae_{horizon}", float(np.abs(whole).mean()), seed)
 

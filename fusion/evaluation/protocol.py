@@ -58,13 +58,30 @@ class Summary:
 class Protocol(Interface):
     """One benchmark, by its official rules."""
 
-    name: str
-    title: str
-    headline: tuple[str, ...]
-    """The metrics that decide, most important first."""
-    published: tuple[Published, ...]
-    rules: str
-    """In a few sentences: what is trained on, what is tested, how it is counted."""
+    @property
+    def name(self) -> str:
+        """What it is called on the command line."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """The set, and whether it is real or simulated."""
+        ...
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The metrics that decide, most important first."""
+        ...
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """What others reached."""
+        ...
+
+    @property
+    def rules(self) -> str:
+        """In a few sentences: what is trained on, what is tested, how it is counted."""
+        ...
 
     def run(
         self, directory: Path, *, seed: int, recipe: Recipe, say: Callable[[str, float], None]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.alignment import Observation
 from fusion.evaluation.autoencoder import learn_autoencoder, num_weights
 from fusion.evaluation.calibrated import Calibrated, calibrate
 from fusion.evaluation.detection import Detection, KnownRun, auprc, detect
@@ -57,16 +58,14 @@ MORE_DISTRACTORS = 4.0
 DISTRACTORS, UNSEEN, ADVICE = "distractors x4", "unseen rig", "what-if"
 
 
-@dataclass(frozen=True, slots=True)
 class Rig:
     """Faults, distractors, a missing stream, another rig's physics, and advice."""
 
-    runs: RigRuns = field(default_factory=RigRuns)
-    name: str = "rig"
-    title: str = "Pump rig with camera, microphone and instruments (simulated)"
-    headline: tuple[str, ...] = (RECALL, DELAY, FALSE, AUPRC)
+    name = "rig"
+    title = "Pump rig with camera, microphone and instruments (simulated)"
+    headline = (RECALL, DELAY, FALSE, AUPRC)
     published: tuple[Published, ...] = ()
-    rules: str = (
+    rules = (
         "Simulated: the directory may hold a rig.yaml to be used instead of the product's own, "
         "nothing else is read from it. Every method learns from an hour of normal running, and "
         "sets its threshold from it for one false alarm a day, which is extrapolated. Test: "
@@ -81,10 +80,13 @@ class Rig:
         "that calibrates a model of other rigs."
     )
 
+    def __init__(self, runs: RigRuns | None = None) -> None:
+        self._runs = runs or RigRuns()
+
     def run(self, directory: Path, *, seed: int, recipe: Recipe, say: Say) -> Iterator[Figure]:
         """Yield the figures of one seed, each as soon as it is known."""
         seeded = recipe.model_copy(update={"seed": seed})
-        trial = _Trial(self.runs, rig_plant(directory), seeded, seed)
+        trial = _Trial(self._runs, rig_plant(directory), seeded, seed)
         ours, areas = yield from _faults(trial, _between(say, 0.0, 0.5))
         yield from _distractors(trial, areas, _between(say, 0.5, 0.65))
         yield from _unseen_rig(trial, _between(say, 0.65, 0.9))
@@ -116,58 +118,75 @@ class _Trial:
             yield self.figure(method, fault.replace("_", " "), RECALL, is_noticed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """The run to learn from, the runs to be tested on, and what was counted so far."""
+
+    trial: _Trial
+    normal: Sequence[Observation]
+    runs: Sequence[KnownRun]
+    """That with the faults first."""
+    areas: dict[str, float] = field(default_factory=dict[str, float])
+
+    def count(self, method: str, surprises: Sequence[Floats]) -> Iterator[Figure]:
+        """Yield what a method noticed, by its surprise of each run."""
+        found = detect(self.runs, surprises, self.trial.plant)
+        self.areas[method] = found.auprc
+        yield from self.trial.counted(method, found)
+
+    def kept(self, method: str, stream: str, surprise_N: Floats) -> Figure:
+        """Return the part of its AUPRC that a method keeps without a stream."""
+        kept = auprc(self.runs[:1], [surprise_N], self.trial.plant) / self.areas[method]
+        return self.trial.figure(method, f"without {stream}", KEPT, kept)
+
+
 def _faults(
     trial: _Trial, say: Say
 ) -> Generator[Figure, None, tuple[Calibrated, dict[str, float]]]:
-    """Yield what every method notices; return the product, and the AUPRC of both networks."""
+    """Yield what every method notices; return the product, and the AUPRC of each method."""
     runs, plant, recipe, seed = trial.runs, trial.plant, trial.recipe, trial.seed
     say("simulating", 0.0)
     normal, campaign = runs.normal(seed, plant), runs.campaign(seed, plant)
-    tested = [campaign, runs.healthy(seed, plant, after=campaign.scenario)]
-    areas: dict[str, float] = {}
-
-    def count(method: str, surprises: Sequence[Floats]) -> Iterator[Figure]:
-        found = detect(tested, surprises, plant)
-        areas[method] = found.auprc
-        yield from trial.counted(method, found)
-
-    chance = [np.zeros(len(run.observations)) for run in tested]
-    yield Figure(CONSTANT, WHOLE, AUPRC, auprc(tested, chance, plant))
+    healthy = runs.healthy(seed, plant, after=campaign.scenario)
+    tested = _Tested(trial, normal, [campaign, healthy])
+    chance_N = np.zeros(len(campaign.observations))
+    yield Figure(CONSTANT, WHOLE, AUPRC, auprc([campaign], [chance_N], plant))
     for method, learn in ((PCA_TAGS, watch_tags), (PCA_READINGS, watch_readings)):
-        yield from count(method, _asked(learn(normal, plant, recipe), tested))
+        yield from tested.count(method, _asked(learn(normal, plant, recipe), tested.runs))
 
     ours = learn_product(normal, plant, recipe, _steps(say, "all streams", 0.1, 0.4))
     yield trial.figure(OURS, WHOLE, PARAMETERS, ours.manifest.num_parameters)
-    yield from count(OURS, _asked(watch(ours), tested))
+    yield from tested.count(OURS, _asked(watch(ours), tested.runs))
     for stream in plant.streams:
-        found = watch(ours)(without(campaign, stream.name).observations)
-        kept = auprc([campaign], [found], plant) / areas[OURS]
-        yield trial.figure(OURS, f"without {stream.name}", KEPT, kept)
+        found_N = watch(ours)(without(campaign, stream.name).observations)
+        yield tested.kept(OURS, stream.name, found_N)
 
     auto = learn_autoencoder(normal, plant, recipe, on_step=_steps(say, AUTOENCODER, 0.4, 0.6))
     yield trial.figure(AUTOENCODER, WHOLE, PARAMETERS, num_weights(auto.model))
-    yield from count(AUTOENCODER, _asked(auto.surprise, tested))
+    yield from tested.count(AUTOENCODER, _asked(auto.surprise, tested.runs))
+    yield from _each_alone(tested, _between(say, 0.6, 1.0))
+    return ours, tested.areas
 
+
+def _each_alone(tested: _Tested, say: Say) -> Iterator[Figure]:
+    """Yield what a product of each stream notices, and what their votes do."""
+    trial, streams = tested.trial, [stream.name for stream in tested.trial.plant.streams]
     whole: dict[str, list[Floats]] = {}
     third: dict[str, list[Floats]] = {}
-    for number, stream in enumerate(plant.streams):
-        own, share = watching(plant, stream.name), 0.4 / len(plant.streams)
-        begin = 0.6 + share * number
-        products = learn_for_budgets(
-            normal,
-            [own, with_budget(own, FALSE_ALARMS_PER_DAY / len(plant.streams))],
-            recipe,
-            _steps(say, f"{stream.name} only", begin, begin + share),
-        )
-        whole[stream.name], third[stream.name] = (_asked(watch(p), tested) for p in products)
-        yield from count(f"{stream.name} only", whole[stream.name])
+    for number, stream in enumerate(streams):
+        own = watching(trial.plant, stream)
+        budgets = [own, with_budget(own, FALSE_ALARMS_PER_DAY / len(streams))]
+        begin, end = number / len(streams), (number + 1) / len(streams)
+        hear = _steps(say, f"{stream} only", begin, end)
+        products = learn_for_budgets(tested.normal, budgets, trial.recipe, hear)
+        whole[stream], third[stream] = (_asked(watch(each), tested.runs) for each in products)
+        yield from tested.count(f"{stream} only", whole[stream])
     for method, num_votes, votes in ((OR, 1, third), (MOST, 2, whole), (AND, len(whole), whole)):
-        yield from count(method, [at_least(num_votes, each) for each in _by_run(votes)])
-    for stream in plant.streams:
-        others = [found[0] for name, found in third.items() if name != stream.name]
-        kept = auprc([campaign], [at_least(1, others)], plant) / areas[OR]
-        yield trial.figure(OR, f"without {stream.name}", KEPT, kept)
-    return ours, areas
+        by_run = zip(*votes.values(), strict=True)
+        yield from tested.count(method, [at_least(num_votes, each) for each in by_run])
+    for stream in streams:
+        others = [found[0] for name, found in third.items() if name != stream]
+        yield tested.kept(OR, stream, at_least(1, others))
 
 
 def _distractors(trial: _Trial, usual: Mapping[str, float], say: Say) -> Iterator[Figure]:
@@ -230,11 +249,6 @@ def _advice(trial: _Trial, ours: Calibrated) -> Iterator[Figure]:
 
 def _asked(learned: Watch, runs: Sequence[KnownRun]) -> list[Floats]:
     return [learned(run.observations) for run in runs]
-
-
-def _by_run(votes: Mapping[str, Sequence[Floats]]) -> list[tuple[Floats, ...]]:
-    """Return the surprises of all streams for each run."""
-    return list(zip(*votes.values(), strict=True))
 
 
 def _between(say: Say, begin: float, end: float) -> Say:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import Observation
-from fusion.evaluation.calibrated import Calibrated
+from fusion.evaluation.calibrated import WINDOWS_AT_ONCE, Calibrated
+from fusion.evaluation.protocol import OURS
 from fusion.scoring import Calibration, Scorer
+from fusion.scoring.calibration import WHOLE, is_in_panel
 from fusion.scoring.members import kind_of
 from fusion.stream.windows import WindowEncoder
-
-WINDOWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,25 @@ class Scored:
     members: Mapping[str, NDArray[np.float64]]
     """Each member alone, on the same scale; NaN where it is missing."""
 
-    def of_kinds(self, calibration: Calibration, kind: str) -> NDArray[np.float64]:
-        """Return the surprise that members of one kind would give, with a threshold of their own.
-
-        Behind ``-`` all the other kinds are meant.
-        """
-        is_left_out = kind.startswith("-")
+    def of_panel(self, calibration: Calibration, panel: str) -> NDArray[np.float64]:
+        """Return the surprise that the members of one panel would give, with its thresholds."""
+        whole, own = calibration.panels[WHOLE], calibration.panels[panel]
         chosen = [
-            values
+            np.maximum(0, whole.rarity(kind, values) + own.bonus[kind]) / own.threshold
             for key, values in self.members.items()
-            if (kind_of(key) == kind.removeprefix("-")) != is_left_out
+            for kind in [kind_of(key)]
+            if is_in_panel(key, panel)
         ]
-        strongest_N = np.fmax.reduce([np.full(len(self.ticks_N), np.nan), *chosen])
-        return strongest_N * calibration.threshold / calibration.kind_thresholds[kind]
+        return np.fmax.reduce([np.full(len(self.ticks_N), np.nan), *chosen])
+
+
+def ablation(scored: Scored, calibration: Calibration) -> dict[str, NDArray[np.float64]]:
+    """Return the surprise of the whole, of each kind of member alone, and of all without it."""
+    names = {WHOLE: OURS}
+    for panel in calibration.panels:
+        if panel.startswith("-"):
+            names[panel[1:]], names[panel] = f"{panel[1:]} only", f"{OURS} without {panel[1:]}"
+    return {name: scored.of_panel(calibration, panel) for panel, name in names.items()}
 
 
 def score_recording(calibrated: Calibrated, observations: Iterable[Observation]) -> Scored:

@@ -14,13 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fusion.evaluation.calibrated import calibrate
-from fusion.evaluation.protocol import OURS, WHOLE, Figure, Published, folder_of
-from fusion.evaluation.scored import Scored, score_recording
+from fusion.evaluation.protocol import WHOLE, Figure, Published, folder_of
+from fusion.evaluation.scored import ablation, score_recording
 from fusion.evaluation.tables import table_plant, table_ticks
 from fusion.evaluation.transfer import train_on_rigs
 from fusion.features import fit_normaliser
 from fusion.plant import Scoring
-from fusion.scoring import Calibration
 from fusion.training import Recipe
 
 TRAIN_ROWS = 400
@@ -88,8 +87,8 @@ class Skab:
             own = fit_normaliser(ticks, plant)
             calibrated = calibrate(model, recipe, ticks, plant, normaliser=own)
             scored = score_recording(calibrated, table_ticks(each.rows_NC))
-            for method, is_alarm_N in _verdicts(scored, calibrated.calibration).items():
-                verdicts.setdefault(method, []).append(is_alarm_N[TRAIN_ROWS:])
+            for method, surprise_N in ablation(scored, calibrated.calibration).items():
+                verdicts.setdefault(method, []).append(surprise_N[TRAIN_ROWS:] >= 1)
         truth_N = np.concatenate([each.is_anomaly_N[TRAIN_ROWS:] for each in experiments])
         for method, parts in verdicts.items():
             yield from _figures(point_metrics(truth_N, np.concatenate(parts)), method, seed)
@@ -111,15 +110,6 @@ def load(folder: Path) -> tuple[list[Experiment], list[str]]:
         for name, part in labelled.group_by("experiment", maintain_order=True)
         if len(part) > TRAIN_ROWS
     ], channels
-
-
-def _verdicts(scored: Scored, calibration: Calibration) -> dict[str, NDArray[np.bool_]]:
-    """Return who alarms where: the whole, each kind of member alone, and all without it."""
-    methods = {OURS: scored.surprise_N >= 1}
-    for kind in calibration.kind_thresholds:
-        name = f"{OURS} without {kind[1:]}" if kind.startswith("-") else f"{kind} only"
-        methods[name] = scored.of_kinds(calibration, kind) >= 1
-    return methods
 
 
 def _figures(metrics: PointMetrics, method: str, seed: int | None) -> Iterator[Figure]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from fusion.evaluation.calibrated import calibrate
-from fusion.evaluation.protocol import OURS, WHOLE, Figure, Published, folder_of
-from fusion.evaluation.scored import score_recording
+from fusion.evaluation.protocol import WHOLE, Figure, Published, folder_of
+from fusion.evaluation.scored import ablation, score_recording
 from fusion.evaluation.tables import table_plant, table_ticks
 from fusion.training import Recipe, train
 
@@ -77,11 +77,8 @@ class Tep:
         for number, (fault, values_NC) in enumerate(runs.tested.items()):
             say(f"fault {fault}", 0.7 + 0.3 * number / len(runs.tested))
             scored = score_recording(calibrated, table_ticks(values_NC))
-            scores.setdefault(OURS, {})[fault] = scored.surprise_N
-            for kind in calibrated.calibration.kind_thresholds:
-                name = f"{OURS} without {kind[1:]}" if kind.startswith("-") else f"{kind} only"
-                found = scored.of_kinds(calibrated.calibration, kind)
-                scores.setdefault(name, {})[fault] = found
+            for method, surprise_N in ablation(scored, calibrated.calibration).items():
+                scores.setdefault(method, {})[fault] = surprise_N
         for method, by_fault in scores.items():
             yield from _figures(method, by_fault, seed)
         for method, lags in (("PCA T2|SPE", 0), ("DPCA T2|SPE", 2)):

@@ -80,7 +80,8 @@ def fit_normaliser(observations: Sequence[Observation], plant: Plant) -> Normali
         axes = (0, 1) if stream.modality == "telemetry" else (0, 2)
         floor = 1e-6
         if stream.modality == "video":
-            axes, floor = (0,), 2.0 / 255
+            # All frames of a clip are seen by one camera.
+            axes, floor = (0,) if len(stream.input_shape) == 3 else (0, 1), 2.0 / 255
         for name, values, over in (("", raw, axes), (".readings", readings, (0,))):
             with warnings.catch_warnings():
                 # A tag that never had a value has the statistics of nothing: 0 and 1.
@@ -156,9 +157,12 @@ def _raw(
     if stream.modality == "audio":
         mel_NBF = log_mel(values, sample_rate_hz=stream.sample_rate_hz)
         return mel_NBF, mel_NBF.mean(axis=2)
-    picture_N3HW = shrink(values)
-    regions = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(picture_N3HW), REGIONS_HW)
-    return picture_N3HW, regions.flatten(1).numpy()
+    shape = (len(values), *stream.input_shape)
+    pictures = shrink(values.reshape(-1, *values.shape[-3:])).reshape(shape)
+    # What people read off a clip is its newest frame, as of a single picture.
+    newest_N3HW = torch.from_numpy(pictures.reshape(len(values), -1, 3, *PICTURE_HW)[:, -1])
+    regions = torch.nn.functional.adaptive_avg_pool2d(newest_N3HW, REGIONS_HW)
+    return pictures, regions.flatten(1).numpy()
 
 
 def log_mel(samples_NT: NDArray[np.generic], *, sample_rate_hz: int) -> NDArray[np.float32]:

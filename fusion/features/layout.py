@@ -105,10 +105,11 @@ def _stream_layout(stream: Stream, plant: Plant) -> StreamLayout:
             sample_rate_hz=stream.sample_rate_hz,
         )
     rows, columns = REGIONS_HW
+    num_frames = stream.frames_per_tick
     return StreamLayout(
         name=stream.name,
         modality="video",
-        input_shape=(3, *PICTURE_HW),
+        input_shape=(3, *PICTURE_HW) if num_frames == 1 else (num_frames, 3, *PICTURE_HW),
         readings=tuple(
             f"{stream.name} {colour} row {row + 1} column {column + 1}"
             for colour in ("red", "green", "blue")

@@ -5,6 +5,7 @@ Shapes: B ticks, M streams, W width, D state embedding, P stream embedding, R re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -123,6 +124,18 @@ class CrossModal(nn.Module):
         return cross_BMP, readings_BR
 
 
+class NewestAndChanges(nn.Module):
+    """A clip as the channels of one picture: its newest frame, and what changed between frames.
+
+    Motion is a difference of neighbouring frames; given as such, one layer can read it.
+    """
+
+    def forward(self, clip_BF3HW: Float[Tensor, "B F 3 H W"]) -> Float[Tensor, "B C H W"]:
+        """Return 3 F channels."""
+        changes = clip_BF3HW[:, 1:] - clip_BF3HW[:, :-1]
+        return torch.cat([clip_BF3HW[:, -1], changes.flatten(1, 2)], dim=1)
+
+
 def make_stem(stream: StreamLayout, width: int) -> nn.Module:
     """Return the network that turns one stream's tick into one token of ``width``."""
     if stream.modality == "telemetry":
@@ -132,7 +145,10 @@ def make_stem(stream: StreamLayout, width: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), mlp(size, 2 * width, width))
     rows, columns = stream.input_shape[-2:]
     if stream.modality == "video":
-        return _conv_stem(stream.input_shape[0], rows, columns, VIDEO_LAYERS, width)
+        num_channels = math.prod(stream.input_shape[:-2])
+        stem = _conv_stem(num_channels, rows, columns, VIDEO_LAYERS, width)
+        is_clip = len(stream.input_shape) == 4
+        return nn.Sequential(NewestAndChanges(), stem) if is_clip else stem
     as_picture = nn.Unflatten(1, (1, rows))
     return nn.Sequential(as_picture, _conv_stem(1, rows, columns, AUDIO_LAYERS, width))
 

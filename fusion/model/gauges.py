@@ -5,6 +5,9 @@ Shapes: B windows, T ticks, H horizons, D state embedding, M streams, R readings
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -12,6 +15,19 @@ from fusion.model.jepa import Batch, Jepa
 from fusion.model.regularisers import sigreg
 
 RIDGE = 1.0
+HEALTHY: Final = {
+    "sigreg": (0.0, 3.0),
+    "rankme": (6.0, math.inf),
+    "std_mean": (0.1, 3.0),
+    "skill": (0.0, math.inf),
+    "probe_r2": (0.0, math.inf),
+    "shuffled_setpoints": (1.0, math.inf),
+}
+"""Between what a gauge lies in a run that goes well: a warning for people, not what stops a run.
+
+SIGReg reads 1 of a whole embedding and 8 of one with 8 directions; of the others, what lies outside
+is worse than saying nothing, or twice as near to collapse as one should come.
+"""
 
 
 @torch.no_grad()
@@ -29,6 +45,20 @@ def measure(model: Jepa, batch: Batch) -> dict[str, float]:
         return _measure(model, batch)
     finally:
         model.train(was_training)
+
+
+def is_healthy(gauge: str, value: float) -> bool:
+    """Return whether ``value`` is what ``gauge`` shows in a run that goes well.
+
+    Example:
+        >>> is_healthy("skill.h4", 0.1), is_healthy("skill.h4", math.nan)
+        (True, False)
+    """
+    family = gauge.partition(".")[0]
+    if family not in HEALTHY:
+        return True
+    low, high = HEALTHY[family]
+    return low <= value <= high
 
 
 def _measure(model: Jepa, batch: Batch) -> dict[str, float]:
@@ -98,12 +128,12 @@ def probe_r2(z_BTD: Tensor, readings_BTR: Tensor) -> float:
     def part(offset: int) -> tuple[Tensor, Tensor]:
         x, y = z_BTD[offset::2].flatten(0, 1), readings_BTR[offset::2].flatten(0, 1)
         known = ~y.isnan().any(dim=1)
-        return torch.cat([x[known], torch.ones(int(known.sum()), 1)], dim=1), y[known]
+        return torch.cat([x[known], x.new_ones(int(known.sum()), 1)], dim=1), y[known]
 
     (x, y), (x_test, y_test) = part(0), part(1)
     if len(x) < x.shape[1] or not len(x_test):
         return float("nan")
-    weights = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1]), x.T @ y)
+    weights = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1], device=x.device), x.T @ y)
     residual = ((y_test - x_test @ weights) ** 2).mean(dim=0)
     return (1 - residual / y_test.var(dim=0).clamp_min(1e-6)).median().item()
 

@@ -20,7 +20,12 @@ from fusion.model.encoder import CrossModal, Encoder
 from fusion.model.layers import mlp
 from fusion.model.plan import Response
 from fusion.model.predictor import Predictor, Readout, tag_columns
-from fusion.model.regularisers import sigreg, vicreg
+from fusion.model.regularisers import (
+    NUM_DIRECTIONS,
+    random_directions,
+    sigreg_along,
+    vicreg,
+)
 
 DROP_STREAM = 0.25
 """Chance that a context does without a stream; never without all of them."""
@@ -45,6 +50,27 @@ class Batch:
     """Standardised, NaN where missing; L = T + E."""
     has_far_BE: Tensor
     """Whether the far target exists (the recording goes on that long)."""
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on ``device``."""
+        return Batch(
+            inputs={name: values.to(device) for name, values in self.inputs.items()},
+            presence_BLM=self.presence_BLM.to(device),
+            setpoints_BTU=self.setpoints_BTU.to(device),
+            plan_BTHU=self.plan_BTHU.to(device),
+            readings_BLR=self.readings_BLR.to(device),
+            has_far_BE=self.has_far_BE.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """What one step leaves to chance, drawn before it is computed."""
+
+    is_kept_BM: Tensor
+    """Whether a stream of a window stays in its context, 0 or 1."""
+    directions: tuple[Tensor, ...]
+    """What SIGReg projects on, [D, A] of the state and then of each stream; alike everywhere."""
 
 
 class Jepa(nn.Module):
@@ -79,15 +105,28 @@ class Jepa(nn.Module):
                 else:
                     slow.copy_(fast)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return :meth:`loss`: what wraps a module for training wraps its forward."""
-        return self.loss(batch, generator)
+    def chances(self, batch: Batch, generator: torch.Generator) -> Chances:
+        """Return what is left to chance with ``batch``; ``generator`` stands alike everywhere."""
+        batch_size, _, num_streams = batch.presence_BLM.shape
+        config, device = self.config, batch.presence_BLM.device
+        drawn_BM = torch.rand(batch_size * self.across.size, num_streams, generator=generator)
+        sizes = (config.embedding, *[config.stream_embedding] * num_streams)
+        return Chances(
+            (own_rows(drawn_BM, self.across) >= DROP_STREAM).to(batch.presence_BLM),
+            tuple(
+                random_directions(size, NUM_DIRECTIONS, generator).to(device)
+                for size in (sizes if config.regulariser == "sigreg" else ())
+            ),
+        )
 
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return every term of the loss, with chances of ``generator``."""
+        return self(batch, self.chances(batch, generator))
+
+    def forward(self, batch: Batch, chances: Chances) -> dict[str, Tensor]:
         """Return every term of the loss by name; ``total`` is what is minimised.
 
-        Each is that of the global batch, equal in all processes, whose ``generator`` must stand
-        alike.
+        Each is that of the global batch, equal in all processes.
 
         ``sum_h MSE(z) + 1/2 MSE(p) + 1/2 cross + 10 regulariser / N + 0.1 inverse dynamics``, and
         the readouts, which learn from detached embeddings.
@@ -103,7 +142,7 @@ class Jepa(nn.Module):
         )
         z_target, p_target = self._targets(flat, presence, z_BLD, p_BLMP)
 
-        kept_BLM = _drop_streams(batch.presence_BLM, generator, self.across)[:, :num_ticks]
+        kept_BLM = _drop_streams(batch.presence_BLM, chances.is_kept_BM)[:, :num_ticks]
         context_tokens = tokens.view(batch_size, length, *tokens.shape[1:])[:, :num_ticks]
         z_context = self.encoder.fuse(context_tokens.flatten(0, 1), kept_BLM.flatten(0, 1))
         z_context = z_context.view(batch_size, num_ticks, -1)
@@ -119,7 +158,7 @@ class Jepa(nn.Module):
                 is_valid_BTH[..., None] * is_there,
             ),
             **self._cross_terms(tokens, batch, p_target),
-            "regularise": self._regularise(z_BLD, p_BLMP, generator),
+            "regularise": self._regularise(z_BLD, p_BLMP, chances.directions),
             "inverse": self._inverse(z_context, batch),
             "readout": self._readout(
                 predicted.z_BTHD.detach(), z_context.detach(), batch, target_BTH, is_valid_BTH
@@ -176,7 +215,7 @@ class Jepa(nn.Module):
         config = self.config
         batch_size, num_ticks = batch.setpoints_BTU.shape[:2]
         index_TH = torch.zeros(num_ticks, len(config.horizons_ticks), dtype=torch.long)
-        valid_BTH = torch.zeros(batch_size, *index_TH.shape)
+        valid_BTH = batch.has_far_BE.new_zeros(batch_size, *index_TH.shape)
         num_near = len(config.scored_horizons)
         for column, horizon in enumerate(config.horizons_ticks):
             if column < num_near:
@@ -186,6 +225,7 @@ class Jepa(nn.Module):
             else:
                 index_TH[num_ticks - 1, column] = num_ticks + column - num_near
                 valid_BTH[:, num_ticks - 1, column] = batch.has_far_BE[:, column - num_near]
+        index_TH = index_TH.to(valid_BTH.device)
         return index_TH.expand(batch_size, -1, -1), valid_BTH
 
     def _cross_terms(self, tokens: Tensor, batch: Batch, p_target: Tensor) -> dict[str, Tensor]:
@@ -205,18 +245,21 @@ class Jepa(nn.Module):
             ),
         }
 
-    def _regularise(self, z_BLD: Tensor, p_BLMP: Tensor, generator: torch.Generator) -> Tensor:
+    def _regularise(self, z_BLD: Tensor, p_BLMP: Tensor, directions: tuple[Tensor, ...]) -> Tensor:
         """Return the regulariser per window of the batch, of the state and of each stream."""
         across = self.across
         batch_size = len(z_BLD) * across.size
-        each = [z_BLD, *p_BLMP.unbind(2)]
-        if self.config.regulariser == "vicreg":
-            values = [vicreg(x[:, ::3].transpose(0, 1), across=across) for x in each]
-        else:
-            values = [
-                sigreg(x[:, ::3].transpose(0, 1), generator=generator, across=across) / batch_size
-                for x in each
-            ]
+        # Variances and characteristic functions need float32, whatever the networks compute in.
+        with torch.autocast(z_BLD.device.type, enabled=False):
+            each = [x[:, ::3].transpose(0, 1) for x in (z_BLD, *p_BLMP.unbind(2))]
+            each = [x.float() if x.dtype is torch.bfloat16 else x for x in each]
+            if self.config.regulariser == "vicreg":
+                values = [vicreg(x, across=across) for x in each]
+            else:
+                values = [
+                    sigreg_along(x, along.to(x), across=across) / batch_size
+                    for x, along in zip(each, directions, strict=True)
+                ]
         return values[0] + torch.stack(values[1:]).mean()
 
     def _inverse(self, z_BTD: Tensor, batch: Batch) -> Tensor:
@@ -240,7 +283,7 @@ class Jepa(nn.Module):
         if not len(columns):
             return squared
         error = wanted.index_select(-1, columns)[..., None] - quantiles
-        levels = torch.tensor(QUANTILES)
+        levels = torch.tensor(QUANTILES, device=quantiles.device)
         pinball = torch.maximum(levels * error, (levels - 1) * error).sum(-1)
         return squared + self._mean(pinball, is_known.index_select(-1, columns))
 
@@ -248,16 +291,14 @@ class Jepa(nn.Module):
         return mean_of(values, weights, self.across)
 
 
-def _drop_streams(presence_BLM: Tensor, generator: torch.Generator, across: Across) -> Tensor:
+def _drop_streams(presence_BLM: Tensor, is_kept_BM: Tensor) -> Tensor:
     """Return the presence with whole streams of a window dropped, at least one kept per tick."""
-    batch_size, _, num_streams = presence_BLM.shape
-    drawn = torch.rand(batch_size * across.size, 1, num_streams, generator=generator)
-    dropped = presence_BLM * (own_rows(drawn, across) >= DROP_STREAM)
+    dropped = presence_BLM * is_kept_BM[:, None]
     has_any = dropped.sum(-1, keepdim=True) > 0
     return torch.where(has_any, dropped, presence_BLM)
 
 
 def _gather(values_BLX: Tensor, index_BTH: Tensor) -> Tensor:
     """Return ``values[b, index[b, t, h]]``, [B, T, H, ...]."""
-    rows = torch.arange(len(values_BLX))[:, None, None]
+    rows = torch.arange(len(values_BLX), device=values_BLX.device)[:, None, None]
     return values_BLX[rows, index_BTH]

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from fusion.model.across import ALONE, Across
 
+NUM_DIRECTIONS = 64
+
 
 def sigreg(
     embeddings_TND: Float[Tensor, "T N D"],
     *,
     generator: torch.Generator,
-    num_directions: int = 64,
+    num_directions: int = NUM_DIRECTIONS,
     num_knots: int = 9,
     across: Across = ALONE,
 ) -> Float[Tensor, ""]:
@@ -37,10 +39,30 @@ def sigreg(
         >>> 0.7 < sigreg(healthy, generator=generator).item() < 1.4
         True
     """
-    num_points, dims = embeddings_TND.shape[1] * across.size, embeddings_TND.shape[-1]
+    directions_DA = random_directions(embeddings_TND.shape[-1], num_directions, generator)
+    return sigreg_along(
+        embeddings_TND, directions_DA.to(embeddings_TND), num_knots=num_knots, across=across
+    )
+
+
+def random_directions(
+    dims: int, num_directions: int, generator: torch.Generator
+) -> Float[Tensor, "D A"]:
+    """Return unit vectors, on the CPU: alike in all processes and on all machines."""
     directions_DA = torch.randn(dims, num_directions, generator=generator)
-    directions_DA = directions_DA / directions_DA.norm(dim=0, keepdim=True)
-    knots_K = torch.linspace(0, 3, num_knots)
+    return directions_DA / directions_DA.norm(dim=0, keepdim=True)
+
+
+def sigreg_along(
+    embeddings_TND: Float[Tensor, "T N D"],
+    directions_DA: Float[Tensor, "D A"],
+    *,
+    num_knots: int = 9,
+    across: Across = ALONE,
+) -> Float[Tensor, ""]:
+    """Return :func:`sigreg` along given directions."""
+    num_points = embeddings_TND.shape[1] * across.size
+    knots_K = torch.linspace(0, 3, num_knots, device=embeddings_TND.device)
     normal_K = torch.exp(-(knots_K**2) / 2)
     angles_TNAK = (embeddings_TND @ directions_DA)[..., None] * knots_K
     sums_2TAK = torch.stack([angles_TNAK.cos().sum(dim=1), angles_TNAK.sin().sum(dim=1)])

@@ -183,6 +183,15 @@ class VideoStream(_StreamDescription):
     rate_hz: float = Field(gt=0, le=240)
     width_px: int = Field(ge=16, le=7_680)
     height_px: int = Field(ge=16, le=4_320)
+    frames_per_tick: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        # What is not asked for leaves the fingerprint as it was before it could be.
+        exclude_if=lambda count: count == 1,
+        description="How many frames of a tick the model sees: 1 is a picture, more are a clip, "
+        "in which it sees motion. At most rate_hz x tick_s.",
+    )
 
     @model_validator(mode="after")
     def _clock_is_carried(self) -> Self:
@@ -325,6 +334,14 @@ class Plant(_Described):
                     raise ValueError(
                         f"a tick must hold a whole number of audio samples, but {self.tick_s:g} s "
                         f"of {stream.name!r} are {num_samples:g}; change tick_s"
+                    )
+            if isinstance(stream, VideoStream) and stream.frames_per_tick > 1:
+                num_frames = stream.rate_hz * self.tick_s
+                if stream.frames_per_tick > num_frames + 1e-9:
+                    raise ValueError(
+                        f"frames_per_tick of {stream.name!r} must be at most the {num_frames:g} "
+                        f"frames that a tick of {self.tick_s:g} s has, got "
+                        f"{stream.frames_per_tick}; lower it, or make the tick longer"
                     )
         return self
 

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 COVERAGE = 0.9
 RATE = 0.05
-"""Part of the calibrated spread that one miss adds to a side of the band."""
+"""Part of the calibrated spread that one miss adds to a side of the band, at most."""
+MAX_NARROWING = 0.01
+"""Part of that spread that a side may lose while the first outcome is still to come.
+
+Forecasts far ahead miss together, being of overlapping times; ten times this value made the bands
+of ETTh1 hold less than fixed ones (docs/experiments/forecasting.md).
+"""
 
 
 def fit_bands(errors_NHG: Floats, *, coverage: float = COVERAGE) -> Floats:
@@ -38,14 +44,31 @@ def fit_bands(errors_NHG: Floats, *, coverage: float = COVERAGE) -> Floats:
         return np.nan_to_num(np.nanquantile(errors_NHG, [out, 1 - out], axis=0))
 
 
-class FollowingBands:
-    """A band that learns from every outcome, when it comes."""
+def following_rate(delay_H: NDArray[np.int64], *, out: float) -> Floats:
+    """Return how fast each row may learn whose outcomes come ``delay_H`` forecasts later, [H].
 
-    def __init__(self, bands_2HG: Floats, *, coverage: float = COVERAGE) -> None:
+    Example:
+        >>> following_rate(np.array([1, 40, 400]), out=0.05).tolist()
+        [0.05, 0.005, 0.0005]
+    """
+    return np.minimum(RATE, MAX_NARROWING / (out * np.maximum(delay_H, 1)))
+
+
+class FollowingBands:
+    """A band that learns from every outcome, when it comes.
+
+    ``delay_H`` is how many forecasts are made before the outcome of one is known: whoever learns
+    late must learn slowly, or the band swings.
+    """
+
+    def __init__(
+        self, bands_2HG: Floats, delay_H: NDArray[np.int64], *, coverage: float = COVERAGE
+    ) -> None:
         self._bands = bands_2HG.copy()
         self._out = (1 - coverage) / 2
+        rate_H = following_rate(delay_H, out=self._out)
         # A band of width 0 must be able to grow.
-        self._step = RATE * np.maximum(bands_2HG[1] - bands_2HG[0], 1e-3)
+        self._step = rate_H[:, None] * np.maximum(bands_2HG[1] - bands_2HG[0], 1e-3)
 
     @property
     def bands(self) -> Floats:
@@ -74,7 +97,7 @@ def followed(errors_NHG: Floats, bands_2HG: Floats, delay_H: NDArray[np.int64]) 
 
     The error of row h of a forecast is known ``delay_H[h]`` forecasts later, and not used before.
     """
-    following = FollowingBands(bands_2HG)
+    following = FollowingBands(bands_2HG, delay_H)
     num_forecasts, num_rows = errors_NHG.shape[:2]
     rows_H = np.arange(num_rows)
     inside, known = np.zeros(errors_NHG.shape[1:]), np.zeros(errors_NHG.shape[1:])

@@ -6,9 +6,10 @@ Shapes: V size of a member's vector, R readings, G tags, H horizons.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,40 @@ from safetensors.numpy import load_file, save_file
 
 from fusion.errors import InputError
 from fusion.features import Layout
-from fusion.scoring.members import owner
+from fusion.scoring.members import STATE, kind_of, owner
 from fusion.scoring.tails import Tail
 from fusion.scoring.whitening import limited, log_distance
 
 ARRAYS_FILE = "calibration.safetensors"
 SCALARS_FILE = "calibration.json"
+WHOLE = "all"
+"""The panel of all members: what the score is."""
 MAX_DISTANCE = 3.0
 """Per dimension, in standard deviations: more than this does not count in running averages."""
+
+
+_Numbers = TypeVar("_Numbers", float, NDArray[np.float64])
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Members that are asked together, and from what rarity on they alarm.
+
+    Kinds of members have weights (weighted p-values; Genovese, Roeder & Wasserman 2006): with more
+    weight a kind alarms at a lower rarity.
+    """
+
+    threshold: float
+    bonus: dict[str, float]
+    """Of each kind, the logarithm (base 10) of its weight."""
+
+    def surprise(self, kind: str, rarity: float) -> float:
+        """Return the rarity on the scale of the score: at 1 it alarms."""
+        return max(0.0, rarity + self.bonus[kind]) / self.threshold
+
+    def rarity(self, kind: str, surprise: _Numbers) -> _Numbers:
+        """Return what :meth:`surprise` was made of, where it is not 0."""
+        return surprise * self.threshold - self.bonus[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +65,8 @@ class Calibration:
     whiteners: dict[str, NDArray[np.float64]]
     tails: dict[str, Tail]
     """Of each accumulated member's distance; with ``@mode``, in one operating mode."""
-    threshold: float
-    stream_thresholds: dict[str, float]
-    """The threshold that each stream would have alone, for the same budget."""
-    kind_thresholds: dict[str, float]
-    """The same for each kind of member, such as ``chart``; behind ``-``, for all the others."""
+    panels: dict[str, Panel]
+    """See :func:`panels_of`."""
     caveat: str
     reading_mean_R: NDArray[np.float64]
     reading_std_R: NDArray[np.float64]
@@ -65,6 +89,10 @@ class Calibration:
             return None
         tail = self.tails.get(in_mode(key, mode), self.tails[key])
         return tail.rarity(float(log_distance(centred, self.whiteners[key])))
+
+    def surprise(self, key: str, rarity: float, panel: str = WHOLE) -> float:
+        """Return a member's rarity on the scale of the score: at 1 it alarms."""
+        return self.panels[panel].surprise(kind_of(key), rarity)
 
     def limit(self, key: str, centred: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``centred``, shortened if it lies very far out."""
@@ -90,9 +118,7 @@ class Calibration:
             "layout": self.layout.model_dump(mode="json"),
             "horizons_ticks": self.horizons_ticks,
             "tick_s": self.tick_s,
-            "threshold": self.threshold,
-            "stream_thresholds": self.stream_thresholds,
-            "kind_thresholds": self.kind_thresholds,
+            "panels": {name: asdict(panel) for name, panel in self.panels.items()},
             "caveat": self.caveat,
             "tails": {key: asdict(tail) for key, tail in self.tails.items()},
         }
@@ -119,15 +145,41 @@ class Calibration:
             centres=_with_prefix(arrays, "centre/"),
             whiteners=_with_prefix(arrays, "whitener/"),
             tails={key: Tail(**tail) for key, tail in scalars["tails"].items()},
-            threshold=scalars["threshold"],
-            stream_thresholds=scalars["stream_thresholds"],
-            kind_thresholds=scalars["kind_thresholds"],
+            panels={name: Panel(**panel) for name, panel in scalars["panels"].items()},
             caveat=scalars["caveat"],
             reading_mean_R=arrays["reading_mean"],
             reading_std_R=arrays["reading_std"],
             residual_std_R=arrays["residual_std"],
             widen_HG=arrays["widen"],
         )
+
+
+def panels_of(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Return the sets of members that have thresholds of their own, by name.
+
+    All of them; each stream alone, behind ``@``; and, to show what each kind of member adds, the
+    kind alone and, behind ``-``, all without it.
+
+    Example:
+        >>> {name: len(keys) for name, keys in panels_of(["ear/chart/1", "eye/latent/1"]).items()}
+        {'all': 2, '@ear': 1, '@eye': 1, 'chart': 1, '-chart': 1, 'latent': 1, '-latent': 1}
+    """
+    keys = list(keys)
+    streams = dict.fromkeys(owner(key) for key in keys if owner(key) != STATE)
+    kinds = dict.fromkeys(kind_of(key) for key in keys)
+    names = [WHOLE, *(f"@{stream}" for stream in streams)]
+    names += [name for kind in kinds for name in (kind, f"-{kind}")]
+    panels = {name: [key for key in keys if is_in_panel(key, name)] for name in names}
+    return {name: members for name, members in panels.items() if members}
+
+
+def is_in_panel(key: str, panel: str) -> bool:
+    """Whether a member belongs to a panel."""
+    if panel.startswith("@"):
+        return is_alone(key, panel[1:])
+    if panel.startswith("-"):
+        return kind_of(key) != panel[1:]
+    return panel in {WHOLE, kind_of(key)}
 
 
 def in_mode(key: str, mode: str | None) -> str:

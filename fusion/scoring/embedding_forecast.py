@@ -2,8 +2,8 @@
 
 The embedding expected k ticks ahead is decoded to what the base misses in the rows of that tick, by
 ridge regression on a frozen model. Each tag's share of the correction is the one that least squares
-gives on unseen rows, and no more than the older and the newer half of them both give: a correction
-that helps only one half of the time is not kept.
+gives on unseen rows, and no more than each quarter of them gives: a correction that does not help
+all of the time is not kept.
 
 Shapes: N windows, K ticks ahead, S rows of a tick, H = K S rows ahead, G tags, F features,
 D embedding.
@@ -24,6 +24,7 @@ Floats = NDArray[np.floating]
 FILE = "embedding_forecast.safetensors"
 PENALTIES = (0.03, 0.3, 3.0, 30.0)
 """In units of the windows' number times a feature's variance."""
+NUM_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +115,21 @@ def fit_embedding_forecast(
 
 
 def kept_share(correction_NHG: Floats, missed_NHG: Floats) -> Floats:
-    """Return the share of each tag's correction that both halves of the time call for, [G].
+    """Return the share of each tag's correction that every quarter of the time calls for, [G].
 
     Example:
         >>> missed = np.array([2.0, 2.0, 2.0, -2.0]).reshape(4, 1, 1)
-        >>> kept_share(0.5 * abs(missed), missed).tolist()  # helps one half only
+        >>> kept_share(0.5 * abs(missed), missed).tolist()  # does not help at the end
         [0.0]
         >>> kept_share(2 * missed, missed).tolist()
         [0.5]
     """
-    middle = len(correction_NHG) // 2
-    shares = [
-        (correction_NHG[half] * missed_NHG[half]).sum(axis=(0, 1))
-        / np.maximum((correction_NHG[half] ** 2).sum(axis=(0, 1)), 1e-12)
-        for half in (slice(None, middle), slice(middle, None))
+    shares_QG = [
+        (correction * missed).sum(axis=(0, 1)) / np.maximum((correction**2).sum(axis=(0, 1)), 1e-12)
+        for correction, missed in zip(
+            np.array_split(correction_NHG, NUM_PARTS),
+            np.array_split(missed_NHG, NUM_PARTS),
+            strict=True,
+        )
     ]
-    return np.clip(np.minimum(*shares), 0.0, 1.0)
+    return np.clip(np.min(shares_QG, axis=0), 0.0, 1.0)

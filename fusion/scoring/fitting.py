@@ -8,6 +8,7 @@ Shapes: N windows, V size of a member's vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,16 +19,18 @@ from fusion.features import Layout, Normaliser
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
-from fusion.scoring.calibration import MAX_DISTANCE, Calibration, in_mode, is_alone
+from fusion.scoring.calibration import MAX_DISTANCE, Calibration, Panel, in_mode, panels_of
 from fusion.scoring.members import FORGETTING, accumulated, kind_of
 from fusion.scoring.normal_run import MemberRun, NormalRun
-from fusion.scoring.tails import Budget, Tail, fit_tail, rarities, threshold_for_budget
+from fusion.scoring.tails import Tail, fit_tail, rarities, threshold_for_budget
 from fusion.scoring.whitening import fit_whitener, limited, log_distance, running_averages
 
 MIN_WINDOWS = 60
 MIN_IN_MODE = 200
 """A mode that was seen in fewer windows is judged like the rest."""
 NUM_FOLDS = 3
+FLOOR, FLOOR_SHARE = "chart", 0.5
+"""The plain control chart may spend half of the budget: the whole is never much worse than it."""
 DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
 
 Vectors = NDArray[np.float64]
@@ -59,7 +62,6 @@ def fit_calibration(
             f"not see, got {run.num_unseen}; record longer, or hold out a larger part"
         )
     fitted = _Fitted(run)
-    budget = _budget(list(fitted.rarities.values()), plant)
     return Calibration(
         layout=layout,
         horizons_ticks=manifest.horizons_ticks,
@@ -67,14 +69,11 @@ def fit_calibration(
         centres=fitted.centres,
         whiteners=fitted.whiteners,
         tails=fitted.tails,
-        threshold=budget.threshold,
-        stream_thresholds={
-            stream.name: _budget(alone, plant).threshold
-            for stream in layout.streams
-            if (alone := [r for key, r in fitted.rarities.items() if is_alone(key, stream.name)])
+        panels={
+            name: _panel({key: fitted.rarities[key] for key in keys}, plant)
+            for name, keys in panels_of(fitted.rarities).items()
         },
-        kind_thresholds=_kind_thresholds(fitted.rarities, plant),
-        caveat=_caveat(budget, plant),
+        caveat=_caveat(run.num_unseen, plant),
         reading_mean_R=mean_R,
         reading_std_R=std_R,
         residual_std_R=run.residual_std(),
@@ -120,7 +119,7 @@ class _Fitted:
             unseen_modes = [
                 mode for mode, is_unseen in zip(modes, is_unseen_N, strict=True) if is_unseen
             ]
-            self._fit_tails(key, distance_N, unseen_modes)
+            self._fit_tails(key, distance_N, unseen_modes, weight / (2 - weight))
             at_N = np.array(member.rows)[is_unseen_N] - self._run.num_learned
             self.rarities[key] = np.zeros(self._run.num_unseen)
             self.rarities[key][at_N] = self._rarities(key, distance_N, unseen_modes)
@@ -134,10 +133,15 @@ class _Fitted:
             centred_NV[is_in_N] = vectors_NV[is_in_N] - self.centres[in_mode(name, mode)]
         return centred_NV
 
-    def _fit_tails(self, key: str, distance_N: Vectors, modes: Sequence[str | None]) -> None:
-        self.tails[key] = fit_tail(distance_N)
-        for mode, is_in_N in _modes(modes):
-            self.tails[in_mode(key, mode)] = fit_tail(distance_N[is_in_N])
+    def _fit_tails(
+        self, key: str, distance_N: Vectors, modes: Sequence[str | None], independent: float
+    ) -> None:
+        """Fit the tails of one average, of whose values the share ``independent`` is."""
+        everywhere = [(key, np.ones(len(distance_N), bool))]
+        in_modes = [(in_mode(key, mode), is_in_N) for mode, is_in_N in _modes(modes)]
+        for name, is_in_N in everywhere + in_modes:
+            values_N = distance_N[is_in_N]
+            self.tails[name] = fit_tail(values_N, num_independent=independent * len(values_N))
 
     def _rarities(self, key: str, distance_N: Vectors, modes: Sequence[str | None]) -> Vectors:
         rarity_N = rarities(self.tails[key], distance_N)
@@ -156,35 +160,32 @@ def _modes(modes: Sequence[str | None]) -> list[tuple[str, NDArray[np.bool_]]]:
     return [(mode, is_in_N) for mode, is_in_N in masks if is_in_N.sum() >= MIN_IN_MODE]
 
 
-def _kind_thresholds(rarities: dict[str, Vectors], plant: Plant) -> dict[str, float]:
-    thresholds: dict[str, float] = {}
-    for kind in sorted({kind_of(key) for key in rarities}):
-        alone = [values for key, values in rarities.items() if kind_of(key) == kind]
-        others = [values for key, values in rarities.items() if kind_of(key) != kind]
-        thresholds[kind] = _budget(alone, plant).threshold
-        if others:
-            thresholds[f"-{kind}"] = _budget(others, plant).threshold
-    return thresholds
-
-
-def _caveat(budget: Budget, plant: Plant) -> str:
-    if not budget.is_extrapolated:
-        return ""
-    minutes = budget.num_ticks * plant.tick_s / 60
-    return (
-        f"The budget of {plant.scoring.false_alarms_per_day:g} false alarms a day is extrapolated "
-        f"from {minutes:.0f} min of normal running; a longer run would settle it."
-    )
-
-
-def _budget(rarities_KN: Sequence[Vectors], plant: Plant) -> Budget:
-    """Return the threshold for the strongest of some members, by the plant's budget."""
-    return threshold_for_budget(
-        np.max(np.stack(rarities_KN), axis=0),
+def _panel(rarities: dict[str, Vectors], plant: Plant) -> Panel:
+    """Return weights and threshold with which some members together keep the plant's budget."""
+    kinds = dict.fromkeys(kind_of(key) for key in rarities)
+    num_others = sum(kind != FLOOR for kind in kinds)
+    others_share = 1 - FLOOR_SHARE * (FLOOR in kinds)
+    share = {kind: others_share / num_others for kind in kinds if kind != FLOOR}
+    share |= {FLOOR: FLOOR_SHARE if num_others else 1.0} if FLOOR in kinds else {}
+    bonus = {kind: math.log10(share[kind] * len(kinds)) for kind in kinds}
+    weighted = [np.maximum(0, r + bonus[kind_of(key)]) for key, r in rarities.items()]
+    budget = threshold_for_budget(
+        np.max(np.stack(weighted), axis=0),
         tick_s=plant.tick_s,
         on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
         off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
         per_day=plant.scoring.false_alarms_per_day,
+    )
+    return Panel(budget.threshold, bonus)
+
+
+def _caveat(num_ticks: int, plant: Plant) -> str:
+    per_day, minutes = plant.scoring.false_alarms_per_day, num_ticks * plant.tick_s / 60
+    if per_day * minutes / (24 * 60) >= 1:
+        return ""
+    return (
+        f"The budget of {per_day:g} false alarms a day is extrapolated from {minutes:.0f} min of "
+        "normal running; a longer run would settle it."
     )
 
 

@@ -38,7 +38,7 @@ def forecast_tags(
             continue
         mean, std = calibration.reading_mean_R[column], calibration.reading_std_R[column]
         low_H, median_H, high_H = (path[:, index] for path in fans)
-        forecasts.append(_forecast(tag, now * std + mean, horizons_s, low_H, median_H, high_H))
+        forecasts.append(tag_forecast(tag, now * std + mean, horizons_s, low_H, median_H, high_H))
     return tuple(forecasts)
 
 
@@ -55,7 +55,7 @@ def fans_in_units(
     return np.minimum(low, median), median, np.maximum(high, median)
 
 
-def _forecast(  # noqa: PLR0917 the three paths of one fan
+def tag_forecast(  # noqa: PLR0917 the three paths of one fan
     tag: Tag,
     now: float,
     horizons_s: tuple[float, ...],
@@ -63,6 +63,7 @@ def _forecast(  # noqa: PLR0917 the three paths of one fan
     median_H: NDArray[np.float64],
     high_H: NDArray[np.float64],
 ) -> TagForecast:
+    """Return the forecast of a tag with limits, with chance and time of crossing."""
     assert tag.limits is not None, "only tags with limits are forecast"
     sides: list[tuple[Literal["low", "high"], float | None]] = [
         ("high", tag.limits.high),

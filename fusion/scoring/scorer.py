@@ -15,6 +15,7 @@ from fusion.schema import Score, SignalEvidence
 from fusion.scoring.calibration import Calibration, is_alone
 from fusion.scoring.evidence import Evidence, Measured
 from fusion.scoring.forecasts import forecast_tags
+from fusion.scoring.live_bands import LiveBands
 from fusion.scoring.members import (
     RunningDeviations,
     deviations,
@@ -33,13 +34,14 @@ _BULK = -float(np.log10(TAIL))
 
 
 class Scorer:
-    """Scores window after window. Its state between ticks is the running averages only."""
+    """Scores window after window; between ticks it keeps running averages and forecasts' bands."""
 
     def __init__(self, calibration: Calibration, plant: Plant, model_version: str) -> None:
         self._calibration = calibration
         self._plant = plant
         self._model_version = model_version
         self._running = RunningDeviations()
+        self._bands = LiveBands(plant)
 
     def update(self, window: WindowOutputs) -> Score:
         """Return the score of the window's newest tick. ``surprise`` 1 is the alarm threshold.
@@ -90,29 +92,32 @@ class Scorer:
                 rarity = self._calibration.rarity(key, average, evidence.mode)
                 if rarity is not None:
                     rarities[key] = rarity
-        threshold = self._calibration.threshold
+        surprises = {key: self._calibration.surprise(key, r) for key, r in rarities.items()}
         return Score(
             plant=str(self._plant.address),
             tick=evidence.tick,
             t_end_ns=tick_end_ns(evidence.tick, self._plant),
             model_version=self._model_version,
             mode=evidence.mode,
-            surprise=max(rarities.values(), default=0.0) / threshold,
-            members=_strongest(rarities, threshold),
+            surprise=max(surprises.values(), default=0.0),
+            members=_strongest(surprises),
             shares=shares_of(rarities, evidence.present),
             present=evidence.present,
             signals=evidence.signals,
-            forecasts=evidence.forecasts,
+            forecasts=self._bands.follow(evidence.tick, evidence.forecasts),
             caveats=evidence.caveats,
         )
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state between two ticks, for JSON."""
-        return self._running.snapshot()
+        return {**self._running.snapshot(), "bands": self._bands.snapshot()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from ``snapshot``."""
         self._running = RunningDeviations(snapshot)
+        # A checkpoint from before bands followed says nothing about them.
+        if "bands" in snapshot:
+            self._bands.restore(snapshot["bands"])
 
     def _signals(self, window: WindowOutputs) -> tuple[SignalEvidence, ...]:
         """Return the readings farthest from what was expected of them, worst first."""
@@ -194,12 +199,12 @@ def shares_of(rarities: Mapping[str, float], present: Mapping[str, bool]) -> dic
     }
 
 
-def _strongest(rarities: Mapping[str, float], threshold: float) -> dict[str, float]:
+def _strongest(surprises: Mapping[str, float]) -> dict[str, float]:
     """Return per stream and member the strongest accumulation, 1 being the alarm threshold."""
     strongest: dict[str, float] = {}
-    for key, rarity in rarities.items():
+    for key, surprise in surprises.items():
         name = key.rpartition("/")[0]
-        strongest[name] = max(strongest.get(name, 0.0), rarity / threshold)
+        strongest[name] = max(strongest.get(name, 0.0), surprise)
     return strongest
 
 

@@ -1,7 +1,11 @@
-"""How rare a value is, learned from normal data: empirical inside, exponential tail beyond.
+"""How rare a value is, learned from normal data: empirical inside, a tail beyond.
 
 Peaks over a threshold with an exponential tail (Coles 2001, section 4, shape 0), on the logarithm
-of a distance, so that a tail that is heavier than a normal one is not taken for rare.
+of a distance, so that a tail that is heavier than a normal one is not taken for rare. Few peaks say
+little about their scale, so what counts is what they predict of the next one. With a gamma prior on
+the rate that is worth ``PRIOR_PEAKS`` peaks of the mean ``PRIOR_SCALE``, and ``k`` peaks with the
+prior's, ``P(excess > x) = (1 + x / (k scale)) ** -k`` (Gelman et al. 2013, section 2.6), which is
+exponential once there are many.
 """
 
 from __future__ import annotations
@@ -13,31 +17,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAIL = 0.05
-MIN_SCALE = 0.1
-"""A tail of ticks that resemble one another looks shorter than it is: an excess of a tenth of a
-distance must never count as more than a factor e of rarity."""
+PRIOR_SCALE = 0.1
+"""The logarithm of a distance in 50 dimensions has this standard deviation where all is normal."""
+PRIOR_PEAKS = 5.0
+"""With 5, normal rows right after the calibrated ones kept the budget; with 10 and 20 they passed
+it 10 and 20 times as often (docs/experiments.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """P(value > x) for large x: ``share * exp(-(x - start) / scale)``."""
+    """P(value > x) beyond ``start``: ``share`` of all values, then a tail of this ``scale``."""
 
     start: float
     scale: float
     share: float
+    num_peaks: float
+    """How many independent peaks the scale was learned from, with the prior's."""
 
     def rarity(self, value: float) -> float:
         """Return ``-log10 P(more than value)``, at least 0; below the tail's start it is 0 to 1.3.
 
         Example:
-            >>> round(Tail(start=1.0, scale=0.5, share=0.1).rarity(1.5), 3)
+            >>> round(Tail(start=1.0, scale=0.5, share=0.1, num_peaks=1e6).rarity(1.5), 3)
             1.434
+            >>> round(Tail(start=1.0, scale=0.5, share=0.1, num_peaks=1).rarity(1.5), 3)
+            1.301
         """
         base = -math.log10(self.share)
         if value < self.start:
             # Inside the bulk the exact value does not matter; it must only grow.
             return max(0.0, base * (1 + (value - self.start) / (1 + abs(self.start))))
-        return base + (value - self.start) / self.scale * math.log10(math.e)
+        excess = (value - self.start) / (self.num_peaks * self.scale)
+        return base + self.num_peaks * math.log1p(excess) * math.log10(math.e)
 
 
 def rarities(tail: Tail, values_N: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,12 +56,30 @@ def rarities(tail: Tail, values_N: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([tail.rarity(value) for value in values_N.tolist()])
 
 
-def fit_tail(values_N: NDArray[np.float64], share: float = TAIL) -> Tail:
-    """Return the tail of ``values_N``, the mean excess over their ``1 - share`` quantile."""
+def fit_tail(
+    values_N: NDArray[np.float64], share: float = TAIL, *, num_independent: float | None = None
+) -> Tail:
+    """Return the tail of ``values_N``, the mean excess over their ``1 - share`` quantile.
+
+    ``num_independent`` says how many of the values are independent; all, where it is not given.
+    """
     start = float(np.quantile(values_N, 1 - share))
     excess = values_N[values_N > start] - start
-    scale = float(excess.mean()) if len(excess) else 0.0
-    return Tail(start, max(scale, MIN_SCALE), share)
+    num_independent = len(values_N) if num_independent is None else num_independent
+    scale, num_peaks = _learned(excess, share * num_independent, PRIOR_SCALE)
+    return Tail(start, scale, share, num_peaks)
+
+
+def _learned(
+    excess_K: NDArray[np.float64], num_independent: float, prior_scale: float
+) -> tuple[float, float]:
+    """Return scale and number of peaks, the prior's with them."""
+    num_seen = num_independent if len(excess_K) else 0.0
+    mean = float(excess_K.mean()) if len(excess_K) else 0.0
+    num_peaks = PRIOR_PEAKS + num_seen
+    scale = (PRIOR_PEAKS * prior_scale + num_seen * mean) / num_peaks
+    # Ticks that resemble one another must not make a tail look shorter than it can be.
+    return max(scale, prior_scale), num_peaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +104,7 @@ def threshold_for_budget(
 
     What counts is what the alarm engine counts: a value must stay above for the on-delay, and
     passings closer together than the off-delay are one. Beyond the highest of them the rate is
-    extrapolated with the exponential tail of their peaks.
+    extrapolated with what their peaks predict of the next one.
     """
     sustained = _running_minimum(values_N, on_delay_ticks)
     days = len(sustained) * tick_s / 86_400
@@ -83,9 +112,11 @@ def threshold_for_budget(
     peaks = np.array(_cluster_peaks(sustained, start, off_delay_ticks))
     if not len(peaks):
         peaks = np.array([float(sustained.max())])
-    scale = max(float((peaks - start).mean()), MIN_SCALE)
+    # Rarities that are right have this scale: ten times as rare is one more.
+    scale, num_peaks = _learned(peaks - start, len(peaks), math.log10(math.e))
     wanted = per_day * days
-    threshold = start + scale * math.log(max(1.0, len(peaks) / wanted))
+    rarer = max(1.0, len(peaks) / wanted)
+    threshold = start + scale * num_peaks * (rarer ** (1 / num_peaks) - 1)
     threshold = _raised(sustained, threshold, off_delay_ticks, allowed=int(wanted))
     return Budget(threshold, len(sustained), len(peaks), is_extrapolated=wanted < 1)
 

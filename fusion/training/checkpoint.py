@@ -90,7 +90,13 @@ def restore(run: Run, folder: Path, *, identity: str) -> int:
             f"{path} must come from the same recipe and data to be continued, and it does not; "
             "delete it to start over, or give the recipe and data that it was made with"
         )
-    run.model.load_state_dict(_part(tensors, "model."))
+    try:
+        run.model.load_state_dict(_part(tensors, "model."))
+    except RuntimeError as other:
+        raise RecipeError(
+            f"{path} must hold the weights of this version's model, and holds those of another "
+            "version of the product; delete it to start over"
+        ) from other
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimiser.").items():
         index, _, key = name.partition(".")

@@ -3,7 +3,8 @@
 A single tick is noisy and a window of 24 is short beside wear; running means at several time
 constants hold the whole past in a vector of fixed size, as the scores' accumulated members do.
 
-Shapes: N ticks of one recording, D embedding, T ticks of a window, H horizons, F features.
+Shapes: N ticks of one recording, X values of a tick, D embedding, T ticks of a window, H horizons,
+F features.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from fusion.training.loop import Trained
 
 Floats = NDArray[np.floating]
 SPANS_TICKS = (4, 16, 64)
-AHEAD_TICKS = (4, 16, 40)
 
 
 @torch.no_grad()
 def event_features(observations: Sequence[Observation], trained: Trained, plant: Plant) -> Floats:
     """Return the features of every tick of one recording without a gap, [N, F].
 
-    In order: running means of the embedding at each span, the change that the predictor expects at
-    each horizon, and the logarithm of the ticks seen. Before a whole window has passed, the first
-    tick stands for those that were not seen.
+    The embeddings that the predictor expects are averaged over the recipe's horizons: what the
+    plant is heading for, without a tick's noise. Of these come running means at each span, and the
+    logarithm of the ticks seen. Before a whole window has passed, the first tick stands for those
+    that were not seen.
     """
     features = extract(observations, plant, trained.normaliser)
     model, config = trained.model.eval(), trained.recipe.model
@@ -39,9 +40,8 @@ def event_features(observations: Sequence[Observation], trained: Trained, plant:
     back_T = np.arange(config.window_ticks)[::-1]
     at_NT = np.maximum(np.arange(len(z_ND))[:, None] - back_T, 0)
     setpoints_NU = torch.from_numpy(held(features.setpoints_NU))
-    ahead_NHD = model.predictor.ahead(z_ND[at_NT], setpoints_NU[at_NT], AHEAD_TICKS)
-    step_NF = (ahead_NHD - z_ND[:, None]).flatten(1).numpy()
-    return np.concatenate([running_features(z_ND.numpy()), step_NF], axis=1)
+    ahead_NHD = model.predictor.ahead(z_ND[at_NT], setpoints_NU[at_NT], config.horizons_ticks)
+    return running_features(ahead_NHD.mean(dim=1).numpy())
 
 
 def raw_features(observations: Sequence[Observation], trained: Trained, plant: Plant) -> Floats:

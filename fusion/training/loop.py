@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion.alignment import Observation
 from fusion.errors import CollapseError
@@ -67,8 +67,9 @@ def train(
     """Return a model of ``plant`` trained on the older part of ``observations``.
 
     The newest ``recipe.held_out`` part is only measured on. Equal inputs and recipe give an equal
-    model on the same machine. With ``checkpoint_dir`` the run is saved at every measurement, and
-    goes on from what is saved there, to the model that it would have made uninterrupted.
+    model on the same machine; it runs on a GPU if there is one, and comes back on the CPU. With
+    ``checkpoint_dir`` the run is saved at every measurement, and goes on from what is saved there,
+    to the model that it would have made uninterrupted.
 
     Several ``ranks`` divide every batch among them and make the same model, to rounding. All call
     this with the same arguments and get the same reports; only the first writes checkpoints.
@@ -87,10 +88,12 @@ def train(
     features = extract(seen, plant, normaliser)
     windows = Windows(features, recipe.model)
     unseen = Windows(extract(held_out, plant, normaliser), recipe.model)
-    gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS)).to(device)
 
     model = Jepa(layout_of(plant), recipe.model, ranks)
     fit_response(model, features)
+    model = model.to(device)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -100,7 +103,7 @@ def train(
     ranks.require_equal(identity)
     start = checkpoint.restore(run, checkpoint_dir, identity=identity) if checkpoint_dir else 0
     ranks.require_equal(f"begins at step {start}")
-    shared = ranks.share(model)
+    shared = ranks.share(_compiled(model) if recipe.compile else model)
 
     for step in range(start, recipe.steps + 1):
         gauges = None
@@ -117,7 +120,9 @@ def train(
             on_step(StepReport(step, recipe.steps, {}, gauges))
             break
         which = draw.integers(0, len(windows), size=recipe.batch_windows)
-        losses: dict[str, Tensor] = shared(windows.batch(ranks.own(which)), noise)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            batch = windows.batch(ranks.own(which)).to(device)
+            losses: dict[str, Tensor] = shared(batch, model.chances(batch, noise))
         optimiser.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -126,6 +131,7 @@ def train(
         optimiser.step()
         model.update_teacher()
         on_step(StepReport(step, recipe.steps, {k: v.item() for k, v in losses.items()}, gauges))
+    model.cpu()
     return trained
 
 
@@ -141,6 +147,12 @@ def golden_batch(trained: Trained, observations: Sequence[Observation], plant: P
     """Return a few held-out windows: every server of this model must answer them alike."""
     windows = Windows(extract(observations, plant, trained.normaliser), trained.recipe.model)
     return windows.batch(windows.evenly(GOLDEN_WINDOWS))
+
+
+def _compiled(model: Jepa) -> nn.Module:
+    compiled = torch.compile(model)
+    assert isinstance(compiled, nn.Module), "a compiled module is one"
+    return compiled
 
 
 def _rate(step: int, recipe: Recipe) -> float:

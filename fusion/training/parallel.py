@@ -9,6 +9,7 @@ the model that one would have trained. Whoever starts the processes joins them f
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -78,8 +79,7 @@ class ProcessGroup:
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of ``values`` over all processes, through which gradients flow."""
-        summed: Tensor = _Sum.apply(values)  # type: ignore[assignment]
-        return summed
+        return _sum(values)
 
     def share(self, model: nn.Module) -> nn.Module:
         """Return ``model`` such that ``backward`` leaves gradients averaged over the processes."""
@@ -116,8 +116,9 @@ class ProcessGroup:
         distributed.broadcast(first, src=0)
         if self.any(is_so=not torch.equal(own, first)):
             raise RecipeError(
-                "all processes of a run must train the same recipe on the same data, and they do "
-                "not; give them equal options and name one version of the lake (--data-version)"
+                "all processes of a run must train the same recipe on the same data from the same "
+                "checkpoint, and they do not; give them equal options, name one version of the "
+                "lake (--data-version), and a --checkpoint-dir that all can read"
             )
 
 
@@ -133,3 +134,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return _Sum.forward(ctx, gradients[0])
+
+
+# Not compiled: all processes must send and wait in one order.
+_sum: Callable[[Tensor], Tensor] = torch.compiler.disable(_Sum.apply)  # type: ignore[assignment]

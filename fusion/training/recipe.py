@@ -5,6 +5,8 @@ Its content goes into the manifest of the model that it made.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusion.errors import RecipeError
@@ -29,6 +31,16 @@ class Recipe(BaseModel):
     )
     gauge_every: int = Field(default=50, ge=1)
     threads: int = Field(default=2, ge=1)
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="bfloat16: networks compute in it (autocast); weights, statistics of the "
+        "batch, gauges, calibration and what is exported stay float32.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Compile the loss (torch.compile): minutes at the start, faster steps on a "
+        "GPU. Needs a C++ compiler.",
+    )
 
 
 def standard_recipe() -> Recipe:

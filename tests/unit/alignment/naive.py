@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,4 +254,23 @@ class NaiveAligner:
         newest = max(before, key=lambda frame: frame[:2], default=None)
         if newest is None or end_ns - newest[0] > round(stream.max_age_s * NS):
             return None
-        return newest[2], 1.0
+        if stream.frames_per_tick == 1:
+            return newest[2], 1.0
+        return self._clip(stream, said, tick)
+
+    def _clip(
+        self, stream: VideoStream, said: _Stream, tick: int
+    ) -> tuple[NDArray[np.generic], float]:
+        """Each part of the tick shows the newest young frame before its end, else the next one."""
+        count, max_age_ns = stream.frames_per_tick, round(stream.max_age_s * NS)
+        tick_ns = self._plant.tick_ns
+        edges = [tick * tick_ns + part * tick_ns // count for part in range(count + 1)]
+        ordered = sorted(said.frames, key=lambda frame: frame[:2])
+        clip: list[NDArray[np.uint8]] = []
+        num_own = 0
+        for begin_ns, end_ns in pairwise(edges):
+            past = [f for f in ordered if f[0] < end_ns and end_ns - f[0] <= max_age_ns]
+            coming = [f for f in ordered if f[0] >= end_ns]
+            clip.append(past[-1][2] if past else coming[0][2])
+            num_own += any(begin_ns <= f[0] < end_ns for f in ordered)
+        return np.stack(clip), num_own / count

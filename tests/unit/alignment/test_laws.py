@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.alignment import Admitted, Aligner, Outcome
-from fusion.plant import AudioStream, Plant, Stream, TelemetryStream, parse_plant
+from fusion.plant import AudioStream, Plant, Stream, TelemetryStream, VideoStream, parse_plant
 from fusion.schema import AudioChunk, Envelope, Payload, Quality, Record, TelemetryBatch, VideoFrame
 from tests.unit.alignment.naive import NS, Event, LetGo, NaiveAligner, Sent, Tick
 
@@ -37,14 +37,22 @@ streams:
 BASE: Plant = parse_plant(BASE_TEXT, origin="five.yaml")
 
 
+def is_eye(stream: Stream) -> bool:
+    return isinstance(stream, VideoStream)
+
+
 @st.composite
 def plants(draw: st.DrawFn) -> Plant:
-    """One or two cameras, another age and another lateness for each stream; plain clocks."""
+    """One or two cameras, another age and another lateness for each stream; plain clocks.
+
+    More frames per tick than the camera has show what becomes of parts without one.
+    """
     streams = [
         stream.model_copy(
             update={
                 "max_age_s": draw(st.sampled_from([0.3, 0.5, 1.2, 3.0])),
                 "allowed_lateness_s": draw(st.sampled_from([None, 0.0, 0.4, 2.0])),
+                **({"frames_per_tick": draw(st.sampled_from([1, 2, 3]))} if is_eye(stream) else {}),
             }
         )
         for stream in BASE.streams[: draw(st.sampled_from([4, 5]))]

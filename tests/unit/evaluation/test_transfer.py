@@ -47,7 +47,7 @@ def test_a_model_of_several_rigs_is_the_same_for_its_seed_and_can_be_calibrated_
     told = calibrate(model, RECIPE, unseen, TINY)
     windows = told.windows_at(unseen, {unseen[200].tick, unseen[300].tick})
     assert sorted(windows) == [unseen[200].tick, unseen[300].tick]
-    assert told.calibration.threshold > 0
+    assert told.calibration.panels["all"].threshold > 0
 
 
 def test_no_recording_is_refused() -> None:

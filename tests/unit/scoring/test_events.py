@@ -74,11 +74,10 @@ def test_a_saved_head_says_the_same(head: EventHead, tmp_path: Path) -> None:
 def test_between_ends_of_the_grid_the_chance_is_a_line(head: EventHead) -> None:
     features = np.array([[1.0, 0.0]])
     ends = head.within(features)[0]
-    assert head.chance(features, 0)[0] == 0
-    assert head.chance(features, 3)[0] == pytest.approx((ends[1] + ends[2]) / 2)
-    assert head.chance(features, 16)[0] == pytest.approx(ends[-1])
+    said = head.within_each(features, (0, 3, 16))[0]
+    assert said == pytest.approx([0, (ends[1] + ends[2]) / 2, ends[-1]])
     with pytest.raises(ValueError, match="longer grid"):
-        head.chance(features, 17)
+        head.within_each(features, (17,))
 
 
 def test_the_expected_time_of_a_known_hazard_is_found(head: EventHead) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from fusion.errors import InputError, RecipeError
 from fusion.scoring.embedding_forecast import features_of, fit_embedding_forecast, kept_share
 from fusion.scoring.forecaster import Forecaster
-from fusion.scoring.linear_forecast import fit_linear_forecast, level_of, windows_of
+from fusion.scoring.linear_forecast import PENALTIES, fit_linear_forecast
 
 
 def waves(num_rows: int, seed: int = 0) -> np.ndarray:
@@ -21,19 +22,22 @@ def waves(num_rows: int, seed: int = 0) -> np.ndarray:
     return rows + draw.normal(scale=0.05, size=rows.shape)
 
 
-def test_the_fit_is_that_of_ordinary_least_squares_on_every_window() -> None:
+def test_the_fit_is_the_mean_of_ridge_regressions_on_every_window() -> None:
     rows = waves(300)
     fit = fit_linear_forecast([rows[:200]], [rows[180:]], lookback_rows=20, horizon_rows=5)
-    past, future = next(iter(windows_of([rows[:200]], 20, 5)))
-    level = level_of(past, 1)[:, None]
+    wanted: list[list[np.ndarray]] = []
+    for tag in range(2):
+        windows = np.stack([rows[at : at + 25, tag] for at in range(176)])
+        level = windows[:, 19:20]
+        wanted.append([windows[:, :20] - level, windows[:, 20:] - level])
+    scale = np.mean([np.trace(x.T @ x) / 20 for x, _ in wanted])
     if len(fit.weights_KLH) == 1:
-        x = (past - level).transpose(2, 0, 1).reshape(-1, 20)
-        y = (future - level).transpose(2, 0, 1).reshape(-1, 5)
-        gram, product = x.T @ x / 2, x.T @ y / 2
-        whole = [(past - level)[..., g] for g in range(2)]
-        scale = np.mean([np.trace(w.T @ w) / 20 for w in whole])
-        wanted = np.linalg.solve(gram + fit.penalty * scale * np.eye(20), product)
-        assert fit.weights_KLH[0] == pytest.approx(wanted, abs=1e-6)
+        wanted = [[np.concatenate(both) / np.sqrt(2) for both in zip(*wanted, strict=True)]]
+    for (x, y), found in zip(wanted, fit.weights_KLH, strict=True):
+        ridge = [
+            Ridge(alpha=float(p * scale), fit_intercept=False).fit(x, y).coef_.T for p in PENALTIES
+        ]
+        assert found == pytest.approx(np.mean(ridge, axis=0), abs=1e-6)
 
 
 def test_a_constant_added_to_the_past_is_added_to_the_forecast() -> None:

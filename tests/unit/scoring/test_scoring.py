@@ -284,7 +284,8 @@ def test_a_run_that_is_too_short_is_refused() -> None:
 def test_a_smaller_budget_of_false_alarms_has_a_higher_threshold() -> None:
     normal = windows(300)
     thresholds = [
-        calibrated(normal, with_budget(per_day)).threshold for per_day in (1000, 100, 10, 1)
+        calibrated(normal, with_budget(per_day)).panels["all"].threshold
+        for per_day in (1000, 100, 10, 1)
     ]
     assert thresholds == sorted(thresholds)
     assert thresholds[0] < thresholds[-1]
@@ -304,11 +305,17 @@ def test_a_budget_beyond_the_run_is_said_to_be_extrapolated() -> None:
 finite = st.floats(-50, 50)
 
 
-@given(finite, st.floats(0.02, 20), st.floats(1e-4, 0.5), st.lists(finite, min_size=2))
+@given(
+    finite,
+    st.floats(0.02, 20),
+    st.floats(1e-4, 0.5),
+    st.floats(1, 1e6),
+    st.lists(finite, min_size=2),
+)
 def test_a_larger_value_is_never_less_rare(
-    start: float, scale: float, share: float, values: list[float]
+    start: float, scale: float, share: float, num_peaks: float, values: list[float]
 ) -> None:
-    tail = Tail(start, scale, share)
+    tail = Tail(start, scale, share, num_peaks)
     rarities = [tail.rarity(value) for value in sorted(values)]
     assert all(a <= b + 1e-12 for a, b in pairwise(rarities))
     assert all(rarity >= 0 for rarity in rarities)

@@ -141,7 +141,9 @@ def gradients(ranks: Ranks, regulariser: Literal["sigreg", "vicreg"]) -> dict[st
             has_far_BE=(draw(2) > 0).double(),
         )
         shared = ranks.share(model)
-        losses: dict[str, Tensor] = shared(batch, torch.Generator().manual_seed(2))
+        losses: dict[str, Tensor] = shared(
+            batch, model.chances(batch, torch.Generator().manual_seed(2))
+        )
         losses["total"].backward()
         found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         return found | {f"loss.{name}": value.detach() for name, value in losses.items()}

@@ -1,0 +1,126 @@
+"""The laws of a tracker of training runs, the same for MLflow's SQLite file and a real server."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from connectors.mlflow_tracking import MlflowTracking
+from fusion.errors import TrackingUnavailableError
+from tests.conftest import free_port
+
+START_S = 180.0
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on a free port."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"http://127.0.0.1:{free_port()}"
+    where = ["--host", "127.0.0.1", "--port", uri.rpartition(":")[2], "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder / 'server.sqlite'}"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *store, *where],
+        cwd=folder,
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_until_up(uri, server)
+        yield uri
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _wait_until_up(uri: str, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        assert server.poll() is None, "the server must not end by itself"
+        try:
+            with urllib.request.urlopen(f"{uri}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise TimeoutError(uri)
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'runs.sqlite'}"
+    return request.getfixturevalue("mlflow_server")
+
+
+def kept(uri: str, experiment: str) -> list[Run]:
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+def test_a_run_is_kept_with_its_recipe_its_curve_and_its_model(uri: str, unique: str) -> None:
+    run = MlflowTracking(uri).start(
+        experiment=unique, name="rig-seed0", params={"model.width": 96, "name": "rig"}
+    )
+    run.log([{"step": 0, "rankme": 2.0, "skill_without.tank-1": math.nan}])
+    run.log([{"step": step, "loss.total": 5.0 - step} for step in range(1, 4)])
+    (going,) = kept(uri, unique)
+    assert going.info.status == "RUNNING"
+    run.finish(model_version="20261125T000000-rig")
+    (done,) = kept(uri, unique)
+    assert done.info.run_name == "rig-seed0"
+    assert done.info.status == "FINISHED"
+    assert done.data.params == {"model.width": "96", "name": "rig"}
+    assert done.data.tags["model_version"] == "20261125T000000-rig"
+    assert done.data.metrics["rankme"] == 2.0
+    curve = MlflowClient(tracking_uri=uri).get_metric_history(done.info.run_id, "loss.total")
+    assert [(each.step, each.value) for each in curve] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+
+
+def test_a_failed_run_says_why(uri: str, unique: str) -> None:
+    run = MlflowTracking(uri).start(experiment=unique, name="r", params={})
+    run.fail("the embedding must keep rankme above 3, got [1.2, 1.1]")
+    (failed,) = kept(uri, unique)
+    assert failed.info.status == "FAILED"
+    assert "must keep rankme above 3" in failed.data.tags["mlflow.note.content"]
+
+
+def test_rows_that_come_twice_do_no_harm(uri: str, unique: str) -> None:
+    run = MlflowTracking(uri).start(experiment=unique, name="r", params={})
+    rows = [{"step": float(step), "loss.total": 1.0 * step} for step in range(1_300)]
+    run.log(rows)
+    run.log(rows)
+    (going,) = kept(uri, unique)
+    curve = MlflowClient(tracking_uri=uri).get_metric_history(going.info.run_id, "loss.total")
+    assert {each.step for each in curve} == set(range(1_300))
+
+
+def test_runs_of_one_experiment_stand_side_by_side(uri: str, unique: str) -> None:
+    for seed in range(3):
+        MlflowTracking(uri).start(experiment=unique, name=f"seed{seed}", params={"seed": seed})
+    assert {run.data.params["seed"] for run in kept(uri, unique)} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("where", ["server", "file"])
+def test_what_cannot_be_reached_says_so(where: str, tmp_path: Path, unique: str) -> None:
+    (tmp_path / "file").touch()
+    away = (
+        f"http://127.0.0.1:{free_port()}"
+        if where == "server"
+        else f"sqlite:///{tmp_path / 'file' / 'runs.sqlite'}"
+    )
+    with pytest.raises(TrackingUnavailableError, match="FUSION_MLFLOW_URI"):
+        MlflowTracking(away).start(experiment=unique, name="r", params={})
