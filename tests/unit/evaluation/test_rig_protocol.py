@@ -40,6 +40,7 @@ from fusion.evaluation.rig import (
     PCA_READINGS,
     PCA_TAGS,
     RECALL,
+    SIZE,
     UNSEEN,
     Rig,
 )
@@ -241,7 +242,7 @@ def test_the_whole_protocol_runs_and_gives_every_figure(tmp_path: Path) -> None:
         assert 0 < value[method, WHOLE, AUPRC] <= 1
         by_fault = [value[method, fault.replace("_", " "), RECALL] for fault in FAULTS]
         assert np.mean(by_fault) == pytest.approx(value[method, WHOLE, RECALL])
-    sizes = [value[method, WHOLE, PARAMETERS] for method in (OURS, AUTOENCODER)]
+    sizes = [value[method, SIZE, PARAMETERS] for method in (OURS, AUTOENCODER)]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
     for method in (OURS, OR):
         assert all(value[method, f"without {s.name}", KEPT] > 0 for s in RIG.streams)
