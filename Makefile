@@ -14,11 +14,13 @@ help:  ## Show this list
 
 setup: $(STAMP)  ## Make .venv with the locked packages (done by every other target)
 
-$(STAMP): requirements.lock deploy/bootstrap.lock pyproject.toml
+$(STAMP): requirements.lock deploy/bootstrap.lock deploy/metrics.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) must be on the PATH (Debian: apt-get install python3.11 python3.11-venv); or say PYTHON=..." >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement deploy/bootstrap.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+	# The metrics of TSB-AD, without the models and the old numpy that the package asks for.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --requirement deploy/metrics.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
@@ -70,7 +72,7 @@ check: setup  ## ruff, pyright, import rule, lock file
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
+	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock deploy/metrics.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
 
 services:  ## Start a real Apache Kafka on 127.0.0.1:9092, without Docker
 	deploy/kafka/kafka.sh start

@@ -19,7 +19,12 @@ from flows.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-LOCKS = ["requirements.lock", "deploy/bootstrap.lock", "benchmarks/peers.lock"]
+LOCKS = [
+    "requirements.lock",
+    "deploy/bootstrap.lock",
+    "deploy/metrics.lock",
+    "benchmarks/peers.lock",
+]
 
 
 def tracked() -> list[Path]:
