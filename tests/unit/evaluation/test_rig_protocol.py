@@ -236,7 +236,8 @@ def test_the_whole_protocol_runs_and_gives_every_figure(tmp_path: Path) -> None:
     assert len(value) == len(figures), "no figure twice"
     assert all(f.seed == (None if f.method == CONSTANT else 3) for f in figures)
     singles = [f"{stream.name} only" for stream in RIG.streams]
-    for method in (OURS, AUTOENCODER, PCA_TAGS, PCA_READINGS, OR, MOST, AND, *singles):
+    kinds = ["chart only", f"{OURS} without chart"]
+    for method in (OURS, AUTOENCODER, PCA_TAGS, PCA_READINGS, OR, MOST, AND, *singles, *kinds):
         assert 0 <= value[method, WHOLE, RECALL] <= 1
         assert value[method, WHOLE, FALSE] >= 0
         assert 0 < value[method, WHOLE, AUPRC] <= 1
