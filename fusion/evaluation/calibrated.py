@@ -15,6 +15,8 @@ from fusion.scoring import Calibration, fit_calibration
 from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, split
 
+WINDOWS_AT_ONCE = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
@@ -56,7 +58,9 @@ def calibrate(
     normaliser = normaliser or fit_normaliser(seen, plant)
     inference, manifest = TorchInference(model), _manifest(model, recipe, plant, len(seen))
     learned, unseen = (
-        WindowEncoder(inference, plant, manifest, normaliser).run_many(part)
+        WindowEncoder(inference, plant, manifest, normaliser).run_many(
+            part, windows_at_once=WINDOWS_AT_ONCE
+        )
         for part in (seen, held_out)
     )
     calibration = fit_calibration(learned, unseen, plant, manifest, normaliser)

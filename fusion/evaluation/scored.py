@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import Observation
-from fusion.evaluation.calibrated import Calibrated
+from fusion.evaluation.calibrated import WINDOWS_AT_ONCE, Calibrated
 from fusion.evaluation.protocol import OURS
 from fusion.scoring import Calibration, Scorer
 from fusion.scoring.calibration import WHOLE, is_in_panel
 from fusion.scoring.members import kind_of
 from fusion.stream.windows import WindowEncoder
-
-WINDOWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)

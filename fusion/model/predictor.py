@@ -137,7 +137,9 @@ class Readout(nn.Module):
         out = self.out(hidden)
         kept = torch.sigmoid(self.keep) * readings_now.unsqueeze(-2)
         readings = kept + out[..., : self.num_readings]
-        spread = out[..., self.num_readings :].reshape(*z_hat.shape[:-1], self.num_tags, -1)
+        spread = out[..., self.num_readings :].reshape(
+            *z_hat.shape[:-1], self.num_tags, len(QUANTILES)
+        )
         base = readings.index_select(-1, self.get_buffer("tag_columns_G")).detach()
         middle = base + spread[..., 1]
         low = middle - nn.functional.softplus(spread[..., 0] - 1)

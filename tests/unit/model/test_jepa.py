@@ -203,6 +203,20 @@ def test_missing_readings_and_absent_streams_leave_the_loss_finite() -> None:
     assert all(torch.isfinite(term) for term in terms.values())
 
 
+@pytest.mark.parametrize("stream", NAMES)
+def test_a_plant_of_one_stream_is_learned_also_without_tags(stream: str) -> None:
+    layout = layout_of(PLANT.model_copy(update={"streams": (PLANT.stream(stream),)}))
+    data = batch()
+    only = changed(
+        data,
+        inputs={stream: data.inputs[stream]},
+        presence_BLM=data.presence_BLM[..., :1],
+        readings_BLR=data.readings_BLR[..., : layout.num_readings],
+    )
+    terms = losses(Jepa(layout, config()), only)
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
 def test_a_far_target_that_does_not_exist_is_not_learned() -> None:
     data = changed(batch(), has_far_BE=torch.zeros(NUM_WINDOWS, 1))
     readings = data.readings_BLR.clone()
