@@ -135,6 +135,11 @@ def test_scales_come_back_from_their_file(tmp_path: Path) -> None:
         assert np.array_equal(back.maps(NORMAL, LAYOUT)[stream], rarity_NHW)
 
 
+def test_a_plant_without_pictures_and_sounds_has_an_empty_file(tmp_path: Path) -> None:
+    Localisation({}).save(tmp_path)
+    assert Localisation.load(tmp_path).scales == {}
+
+
 def test_a_model_from_before_there_were_maps_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must hold localisation.safetensors"):
         Localisation.load(tmp_path)
