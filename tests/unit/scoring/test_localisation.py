@@ -82,7 +82,7 @@ def test_a_patch_of_another_colour_lights_up_there_and_nowhere_else(
 @given(st.integers(0, BANDS - 1), st.integers(0, FRAMES - 5), st.integers(0, 199))
 def test_a_tone_lights_up_in_its_band_while_it_lasts(band: int, begin: int, index: int) -> None:
     before, changed = one(NORMAL, index), one(NORMAL, index)
-    changed.inputs["ear"][0, band, begin : begin + 5] += 10
+    changed.inputs["ear"][0, band, begin : begin + 5] += 24
     was_BF = FITTED.maps(before, LAYOUT)["ear"][0]
     is_BF = FITTED.maps(changed, LAYOUT)["ear"][0]
     rows, columns = np.nonzero(is_BF > FITTED.scales["ear"].shown_from.item())
