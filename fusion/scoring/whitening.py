@@ -58,7 +58,7 @@ def fit_whitener(centred_NV: Vectors, *, weight: float = 1.0) -> Vectors:
         True
     """
     shapes_ND = _drift_shapes(len(centred_NV))
-    drift_DV = np.linalg.lstsq(shapes_ND, centred_NV, rcond=None)[0]
+    drift_DV: Vectors = np.linalg.lstsq(shapes_ND, centred_NV, rcond=None)[0].astype(np.float64)
     steady_NV = centred_NV - shapes_ND @ drift_DV
     covariance_VV = _steady_covariance(steady_NV, weight)
     reach_D = DRIFT_GROWTH * _beyond_noise(drift_DV, shapes_ND, _steady_covariance(steady_NV, 1.0))
