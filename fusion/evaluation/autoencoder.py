@@ -27,6 +27,7 @@ from fusion.model import Jepa, ModelConfig
 from fusion.model.encoder import Encoder
 from fusion.plant import Plant
 from fusion.training import Recipe, StepReport, split
+from fusion.training.descent import Descent
 from fusion.training.windows import Windows
 
 TICKS_AT_ONCE = 256
@@ -121,16 +122,7 @@ def _train(
 ) -> None:
     """Minimise the error of the readings, over the windows that the product would draw."""
     windows, draw = Windows(features, recipe.model), np.random.default_rng(recipe.seed)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        recipe.learning_rate,
-        total_steps=recipe.steps,
-        pct_start=min(0.5, recipe.warmup_steps / recipe.steps),
-        cycle_momentum=False,
-    )
+    descent = Descent(model, recipe)
     for step in range(recipe.steps):
         batch = windows.batch(draw.integers(0, len(windows), recipe.batch_windows))
         inputs = {name: values.flatten(0, 1) for name, values in batch.inputs.items()}
@@ -138,11 +130,7 @@ def _train(
         told = model(inputs, batch.presence_BLM.flatten(0, 1))
         is_known = ~wanted.isnan()
         loss = ((told - wanted.nan_to_num()) ** 2)[is_known].mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        descent.step(step, loss)
         on_step(StepReport(step + 1, recipe.steps, {"total": loss.item()}, None))
 
 

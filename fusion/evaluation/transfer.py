@@ -20,6 +20,7 @@ from fusion.model.gauges import measure
 from fusion.plant import Plant
 from fusion.simulation import Scenario, random_physics
 from fusion.training import Recipe, StepReport, split
+from fusion.training.descent import Descent
 from fusion.training.loop import GAUGE_WINDOWS
 from fusion.training.response import fit_response
 from fusion.training.windows import Windows
@@ -62,23 +63,10 @@ def train_on_rigs(
     gauge_batch = unseen.batch(unseen.evenly(GAUGE_WINDOWS))
     model = Jepa(layout_of(plant), recipe.model)
     fit_response(model, features)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        recipe.learning_rate,
-        total_steps=recipe.steps,
-        pct_start=min(0.5, recipe.warmup_steps / recipe.steps),
-        cycle_momentum=False,
-    )
+    descent = Descent(model, recipe)
     for step in range(recipe.steps):
         losses = model.loss(seen.batch(draw.integers(0, len(seen), recipe.batch_windows)), noise)
-        optimiser.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        descent.step(step, losses["total"])
         model.update_teacher()
         is_last = step == recipe.steps - 1
         gauges = measure(model, gauge_batch) if is_last else None

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from fusion.model.outputs import WindowOutputs
+from fusion.model.predictor import tag_columns
 from fusion.plant import Plant, Tag
 from fusion.schema import TagForecast
 from fusion.scoring.calibration import Calibration
-from fusion.scoring.normal_run import tag_columns
 
 NORMAL_95 = 1.6449
 """Standard deviations from the median to the 95 % quantile of a normal distribution."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusion.features import Layout
 from fusion.model.outputs import WindowOutputs
+from fusion.model.predictor import tag_columns
 from fusion.plant import Plant
 from fusion.scoring.members import deviations, member_name
 from fusion.scoring.modes import mode_of
@@ -92,13 +93,3 @@ class NormalRun:
                 known = np.ma.masked_invalid(np.stack(misses)).filled(0.0)
                 widen_HG[row] = np.quantile(known, 0.9, axis=0)
         return widen_HG
-
-
-def tag_columns(layout: Layout) -> list[int]:
-    """Return where the measured tags lie among all readings."""
-    return [
-        column
-        for stream in layout.streams
-        if stream.modality == "telemetry"
-        for column in range(layout.columns(stream.name).start, layout.columns(stream.name).stop)
-    ]

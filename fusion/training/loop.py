@@ -22,6 +22,7 @@ from fusion.model import Batch, Jepa
 from fusion.model.gauges import measure
 from fusion.plant import Plant
 from fusion.training import checkpoint
+from fusion.training.descent import Descent
 from fusion.training.parallel import ONE_PROCESS, Ranks
 from fusion.training.recipe import Recipe
 from fusion.training.response import fit_response
@@ -94,11 +95,9 @@ def train(
     model = Jepa(layout_of(plant), recipe.model, ranks)
     fit_response(model, features)
     model = model.to(device)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    descent = Descent(model, recipe)
     trained = Trained(model, normaliser, recipe)
-    run = checkpoint.Run(model, optimiser, draw, noise, trained.history)
+    run = checkpoint.Run(model, descent.optimiser, draw, noise, trained.history)
     identity = checkpoint.identify(recipe, normaliser, len(windows))
     ranks.require_equal(identity)
     start = checkpoint.restore(run, checkpoint_dir, identity=identity) if checkpoint_dir else 0
@@ -123,12 +122,7 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             batch = windows.batch(ranks.own(which)).to(device)
             losses: dict[str, Tensor] = shared(batch, model.chances(batch, noise))
-        optimiser.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _rate(step, recipe)
-        optimiser.step()
+        descent.step(step, losses["total"])
         model.update_teacher()
         on_step(StepReport(step, recipe.steps, {k: v.item() for k, v in losses.items()}, gauges))
     model.cpu()
@@ -153,14 +147,6 @@ def _compiled(model: Jepa) -> nn.Module:
     compiled = torch.compile(model)
     assert isinstance(compiled, nn.Module), "a compiled module is one"
     return compiled
-
-
-def _rate(step: int, recipe: Recipe) -> float:
-    """Return the learning rate's factor: linear warm-up, then a cosine to a twentieth."""
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
-    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _problem(history: Sequence[dict[str, float]]) -> str | None:
