@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from fusion.alignment import Observation
 from fusion.errors import InputError
-from fusion.evaluation.protocol import OURS, WHOLE, Figure, Published
+from fusion.evaluation.protocol import OURS, Figure, Published, each_and_mean
 from fusion.evaluation.tables import table_plant, table_ticks
 from fusion.scoring.events import EventHead, Labelled, fit_event_head, reliability
 from fusion.training import Recipe, train
@@ -83,19 +83,12 @@ class Cmapss:
         self, directory: Path, *, seed: int, recipe: Recipe, say: Callable[[str, float], None]
     ) -> Iterator[Figure]:
         """Yield the figures of every fleet, then their means."""
-        fleets, found = read_fleets(directory), list[Figure]()
-        for number, fleet in enumerate(fleets):
-
-            def tell(what: str, done: float, at: int = number, name: str = fleet.name) -> None:
-                say(f"{name}: {what}", (at + done) / len(fleets))
-
-            figures = list(_measure(fleet, seed, recipe, tell))
-            found += figures
-            if len(fleets) > 1:
-                yield from figures
-        for method, metric in dict.fromkeys((f.method, f.metric) for f in found):
-            values = [f.value for f in found if (f.method, f.metric) == (method, metric)]
-            yield Figure(method, WHOLE, metric, float(np.mean(values)), seed)
+        fleets = read_fleets(directory)
+        yield from each_and_mean(
+            [each.name for each in fleets],
+            lambda number, tell: _measure(fleets[number], seed, recipe, tell),
+            say,
+        )
 
 
 def read_fleets(directory: Path) -> list[Fleet]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fusion.alignment import Observation
 from fusion.errors import InputError
-from fusion.evaluation.protocol import OURS, WHOLE, Figure, Published
+from fusion.evaluation.protocol import OURS, Figure, Published, each_and_mean
 from fusion.evaluation.tables import table_plant, table_ticks
 from fusion.plant import Plant
 from fusion.scoring.bands import followed
@@ -76,21 +76,12 @@ class Ett:
         self, directory: Path, *, seed: int, recipe: Recipe, say: Callable[[str, float], None]
     ) -> Iterator[Figure]:
         """Yield the figures of every recording, then their means."""
-        found: list[Figure] = []
         recordings = _recordings(directory)
-        for number, recording in enumerate(recordings):
-
-            def tell(what: str, done: float, at: int = number, name: str = recording.name) -> None:
-                say(f"{name}: {what}", (at + done) / len(recordings))
-
-            figures = list(_measure(recording, seed, recipe, tell))
-            found += figures
-            if len(recordings) > 1:
-                yield from figures
-        for method, metric in dict.fromkeys((f.method, f.metric) for f in found):
-            same = [f for f in found if (f.method, f.metric) == (method, metric)]
-            mean = float(np.mean([f.value for f in same]))
-            yield Figure(method, WHOLE, metric, mean, same[0].seed)
+        yield from each_and_mean(
+            [each.name for each in recordings],
+            lambda number, tell: _measure(recordings[number], seed, recipe, tell),
+            say,
+        )
 
 
 def _recordings(directory: Path) -> list[Recording]:

@@ -7,7 +7,7 @@ chooses anything by a test label, and says beside its own figures what others pu
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
@@ -110,6 +110,31 @@ def summarise(figures: Iterable[Figure]) -> list[Summary]:
         )
         for key, values in found.items()
     ]
+
+
+def each_and_mean(
+    names: Sequence[str],
+    measure: Callable[[int, Callable[[str, float], None]], Iterable[Figure]],
+    say: Callable[[str, float], None],
+) -> Iterator[Figure]:
+    """Yield the figures of every recording, if there are several, then their means.
+
+    ``measure`` is asked for the recording of a number, and says how far it is with it, 0 to 1.
+    """
+    found: list[Figure] = []
+    for number, name in enumerate(names):
+
+        def tell(what: str, done: float, at: int = number, name: str = name) -> None:
+            say(f"{name}: {what}", (at + done) / len(names))
+
+        figures = list(measure(number, tell))
+        found += figures
+        if len(names) > 1:
+            yield from figures
+    for method, metric in dict.fromkeys((f.method, f.metric) for f in found):
+        same = [f for f in found if (f.method, f.metric) == (method, metric)]
+        mean = statistics.fmean(f.value for f in same)
+        yield Figure(method, WHOLE, metric, mean, same[0].seed)
 
 
 def folder_of(directory: Path, name: str, file: str) -> Path:
