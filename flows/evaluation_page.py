@@ -25,6 +25,8 @@ class Evaluation(BaseModel):
     date: str
     minutes: float
     figures: tuple[Figure, ...]
+    unfinished: str | None = None
+    """Where it was stopped before its end, if it was: what is missing then was not measured."""
 
     def summaries(self) -> list[Summary]:
         """Return mean and spread of every figure."""
@@ -39,7 +41,10 @@ def as_json(evaluation: Evaluation) -> str:
 def as_markdown(evaluation: Evaluation) -> str:
     """Return the page: the whole set first, then each part, then how it was measured."""
     summaries = evaluation.summaries()
-    lines = [f"# {evaluation.title}", "", evaluation.rules, "", "## The whole set", ""]
+    lines = [f"# {evaluation.title}", "", evaluation.rules, ""]
+    if evaluation.unfinished:
+        lines += [f"**Not finished**: stopped in {evaluation.unfinished}.", ""]
+    lines += ["## The whole set", ""]
     lines += _rows([s for s in summaries if s.part == WHOLE], with_part=False)
     if evaluation.published:
         lines += ["", "Published, for the whole set:", "", "| method | metric | value | note |"]

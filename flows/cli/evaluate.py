@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +36,9 @@ def evaluate(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Instead of the recipe's number; to try it out.")
     ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads for training; fewer than cores if others work.")
+    ] = os.cpu_count() or 1,
     out: Annotated[
         Path, typer.Option(help="Folder for the figures: one JSON and one page each time.")
     ] = Path("out/evaluations"),
@@ -52,25 +55,32 @@ def evaluate(
         raise InputError(f"a protocol must be one of {sorted(PROTOCOLS)}, got {protocol!r}")
     if not directory.is_dir():
         raise InputError(f"the directory of recordings must exist, {directory} does not")
-    chosen, recipe = PROTOCOLS[protocol], recipe_named(RECIPE, steps=steps)
+    chosen, recipe = PROTOCOLS[protocol], recipe_named(RECIPE, steps=steps, threads=threads)
     began_s = time.monotonic()
-    figures = _measure(chosen, directory, range(first_seed, first_seed + seeds), recipe)
-    made = Evaluation(
-        protocol=chosen.name,
-        title=chosen.title,
-        rules=chosen.rules,
-        headline=chosen.headline,
-        published=chosen.published,
-        recipe=recipe.model_dump(mode="json"),
-        machine=_machine(),
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        minutes=(time.monotonic() - began_s) / 60,
-        figures=tuple(figures),
-    )
+
+    def keep(figures: Sequence[Figure], unfinished: str | None) -> Evaluation:
+        made = Evaluation(
+            protocol=chosen.name,
+            title=chosen.title,
+            rules=chosen.rules,
+            headline=chosen.headline,
+            published=chosen.published,
+            recipe=recipe.model_dump(mode="json"),
+            machine=_machine(),
+            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            minutes=(time.monotonic() - began_s) / 60,
+            figures=tuple(figures),
+            unfinished=unfinished,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        for suffix, text in ((".json", as_json(made)), (".md", as_markdown(made))):
+            beside = out / f"{chosen.name}{suffix}.part"
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(out / f"{chosen.name}{suffix}")
+        return made
+
+    made = _measure(chosen, directory, range(first_seed, first_seed + seeds), recipe, keep)
     CONSOLE.print(_table(made.summaries(), chosen))
-    out.mkdir(parents=True, exist_ok=True)
-    for suffix, text in ((".json", as_json(made)), (".md", as_markdown(made))):
-        (out / f"{chosen.name}{suffix}").write_text(text, encoding="utf-8")
     CONSOLE.print(f"{made.minutes:.1f} min; figures of every part in {out / chosen.name}.md")
 
 
@@ -83,8 +93,13 @@ def _machine() -> str:
 
 
 def _measure(
-    protocol: Protocol, directory: Path, seeds: Sequence[int], recipe: Recipe
-) -> list[Figure]:
+    protocol: Protocol,
+    directory: Path,
+    seeds: Sequence[int],
+    recipe: Recipe,
+    keep: Callable[[Sequence[Figure], str | None], Evaluation],
+) -> Evaluation:
+    """Return the evaluation; what is known so far is kept with every figure: it can take hours."""
     figures: list[Figure] = []
     with progress_bar() as bar:
         for number, seed in enumerate(seeds):
@@ -93,11 +108,13 @@ def _measure(
             def say(what: str, done: float, task: int = task) -> None:
                 bar.update(bar.tasks[task].id, completed=round(100 * done), note=escape(what))
 
-            found = protocol.run(directory, seed=seed, recipe=recipe, say=say)
-            # What nothing was drawn for is the same with every seed: once is enough.
-            figures += [each for each in found if number == 0 or each.seed is not None]
+            for each in protocol.run(directory, seed=seed, recipe=recipe, say=say):
+                # What nothing was drawn for is the same with every seed: once is enough.
+                if number == 0 or each.seed is not None:
+                    figures.append(each)
+                    keep(figures, f"seed {seed}, number {number + 1} of {len(seeds)}")
             bar.update(bar.tasks[task].id, completed=100, note="")
-    return figures
+    return keep(figures, None)
 
 
 def _table(summaries: Sequence[Summary], protocol: Protocol) -> Table:

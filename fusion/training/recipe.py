@@ -62,15 +62,17 @@ def quick_recipe() -> Recipe:
 RECIPES = {recipe().name: recipe for recipe in (standard_recipe, quick_recipe)}
 
 
-def recipe_named(name: str, *, seed: int | None = None, steps: int | None = None) -> Recipe:
-    """Return the recipe ``name``, with another seed or number of steps where given.
+def recipe_named(
+    name: str, *, seed: int | None = None, steps: int | None = None, threads: int | None = None
+) -> Recipe:
+    """Return the recipe ``name``, with another seed, steps or threads where given.
 
     Raises:
         RecipeError: There is no such recipe.
     """
     if name not in RECIPES:
         raise RecipeError(f"a recipe must be one of {sorted(RECIPES)}, got {name!r}")
-    changes = {"seed": seed, "steps": steps}
+    changes = {"seed": seed, "steps": steps, "threads": threads}
     return RECIPES[name]().model_copy(
         update={key: value for key, value in changes.items() if value is not None}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,9 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from flows.cli.evaluate import evaluate
 from fusion.errors import InputError
+from fusion.evaluation import PROTOCOLS
 from fusion.evaluation.protocol import OURS, WHOLE, Figure, folder_of, summarise
 from fusion.evaluation.skab import Skab
 from fusion.evaluation.smd import Smd, load, vus_pr
@@ -155,3 +157,21 @@ def test_the_spread_is_that_of_a_sample() -> None:
     assert summary.mean == 1.0
     assert summary.spread == pytest.approx(1.0)
     assert not math.isnan(summary.spread)
+
+
+def test_figures_of_an_interrupted_evaluation_are_kept_and_say_where_it_stopped(
+    tep_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Tep):
+        def run(
+            self, directory: Path, *, seed: int, recipe: Recipe, say: Callable[[str, float], None]
+        ) -> Iterator[Figure]:
+            yield Figure(OURS, WHOLE, "detection rate", 0.5, seed)
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(PROTOCOLS, "tep", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("tep", tep_folder, out=tmp_path / "out")
+    page = (tmp_path / "out" / "tep.md").read_text()
+    assert "**Not finished**: stopped in seed 0, number 1 of 3" in page
+    assert "| 0.500 |" in page
