@@ -8,7 +8,7 @@ import pytest
 from flows.report.training import HEALTHY, Trend, trends
 from fusion.model.gauges import is_healthy
 from fusion.training import train
-from tests.unit.training.ranks_process import PLANT, recipe, recording
+from tests.unit.training.tiny import PLANT, recipe, recording
 
 
 @pytest.fixture(scope="module")

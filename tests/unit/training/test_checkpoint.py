@@ -6,65 +6,22 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytest
 
-from fusion.alignment import Observation
 from fusion.errors import RecipeError
-from fusion.model import ModelConfig, jepa
+from fusion.model import jepa
 from fusion.model.layers import mlp
-from fusion.plant import Plant, parse_plant
-from fusion.training import Recipe, StepReport, Trained, train
+from fusion.training import Recipe, StepReport, train
 from fusion.training.checkpoint import CHECKPOINT_FILE
-
-PLANT: Plant = parse_plant(
-    """
-prefix: p
-address: {enterprise: e, site: s, area: a, line: l, cell: c, asset: x}
-tick_s: 0.5
-streams:
-  - {name: process, modality: telemetry, rate_hz: 4, tags: [
-      {name: level, unit: m, range: [-9, 9]}, {name: heat, unit: K, range: [-9, 9]},
-      {name: flow, unit: l/s, range: [-9, 9]},
-      {name: goal, unit: m, range: [-9, 9], setpoint: true}]}
-""",
-    origin="p.yaml",
-)
-
+from tests.unit.training.tiny import PLANT, recording, weights
+from tests.unit.training.tiny import recipe as tiny_recipe
 
 Target = Literal["live", "stopgrad", "ema"]
 Regulariser = Literal["sigreg", "vicreg"]
 
 
 def recipe(target: Target = "live", regulariser: Regulariser = "sigreg") -> Recipe:
-    model = ModelConfig(
-        width=32,
-        window_ticks=8,
-        horizons_ticks=(1, 4, 16),
-        target=target,
-        regulariser=regulariser,
-    )
-    return Recipe(
-        name="test",
-        model=model,
-        steps=11,
-        batch_windows=8,
-        gauge_every=3,
-        warmup_steps=4,
-        threads=1,
-    )
-
-
-def recording(seed: int = 0) -> list[Observation]:
-    rows_KC = np.random.default_rng(seed).normal(size=(320, 4)).cumsum(axis=0).astype(np.float32)
-    return [
-        Observation(i, {"process": rows_KC[2 * i : 2 * i + 2]}, {"process": 1.0})
-        for i in range(160)
-    ]
-
-
-def weights(trained: Trained) -> dict[str, bytes]:
-    return {k: v.numpy().tobytes() for k, v in trained.model.state_dict().items()}
+    return tiny_recipe(target=target, regulariser=regulariser, steps=11, gauge_every=3)
 
 
 def killed_at(step: int, folder: Path, wanted: Recipe) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from fusion.alignment import Observation
 from fusion.features import extract, fit_normaliser, layout_of
-from fusion.model import Jepa, ModelConfig
+from fusion.model import Jepa
 from fusion.plant import Plant, parse_plant
 from fusion.training import Recipe, train
 from fusion.training.windows import Windows
+from tests.unit.training.tiny import recipe as tiny_recipe
 
 Target = Literal["live", "stopgrad", "ema"]
 Regulariser = Literal["sigreg", "vicreg"]
@@ -38,25 +39,14 @@ streams:
 
 
 def recipe(target: Target, regulariser: Regulariser) -> Recipe:
-    model = ModelConfig(
-        width=32,
-        embedding=16,
-        stream_embedding=8,
-        fusion_layers=1,
-        predictor_layers=1,
-        window_ticks=8,
-        horizons_ticks=(1, 4, 16),
+    return tiny_recipe(
         target=target,
         regulariser=regulariser,
-    )
-    return Recipe(
-        name="test",
-        model=model,
+        horizons_ticks=(1, 4, 16),
         steps=60,
         batch_windows=32,
         warmup_steps=5,
         gauge_every=20,
-        threads=1,
     )
 
 

@@ -13,7 +13,7 @@ from fusion.features import layout_of
 from fusion.model import Batch, Jepa
 from fusion.training import StepReport, Trained, train
 from tests.conftest import IS_CI
-from tests.unit.training.ranks_process import PLANT, recipe, recording
+from tests.unit.training.tiny import PLANT, recipe, recording
 
 
 def trained(**changes: object) -> tuple[Trained, list[float]]:

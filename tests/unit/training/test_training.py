@@ -109,7 +109,11 @@ def test_a_run_reports_every_step_and_lowers_its_loss() -> None:
     assert [report.step for report in reports] == [*range(26)]
     totals = [report.losses["total"] for report in reports if report.losses]
     assert np.mean(totals[-5:]) < np.mean(totals[:5])
-    assert [entry["step"] for entry in trained.history] == [*range(0, 25, 3), 25]
+    measured = [report for report in reports if report.gauges]
+    assert [report.step for report in measured] == [*range(0, 25, 3), 25]
+    assert [entry["step"] for entry in trained.history] == [report.step for report in measured]
+    for entry in trained.history:
+        assert all(np.isfinite(value) for value in entry.values())
 
 
 def test_a_constant_recording_collapses_and_says_which_gauge() -> None:
@@ -142,7 +146,11 @@ def test_what_is_held_out_is_the_newest_and_trains_nothing() -> None:
     assert [*seen, *held_out] == recorded
     assert len(held_out) == round(0.33 * len(recorded))
     other = [*seen, *observations(len(held_out), seed=9, first=held_out[0].tick)]
-    assert weights(train(recorded, TINY, RECIPE)) == weights(train(other, TINY, RECIPE))
+    one, same = train(recorded, TINY, RECIPE), train(other, TINY, RECIPE)
+    assert weights(one) == weights(same)
+    assert one.history != same.history, "what is held out is measured on"
+    for name, values in fit_normaliser(seen, TINY).statistics.items():
+        np.testing.assert_array_equal(values, one.normaliser.statistics[name])
 
 
 def numbered(ticks: Sequence[int]) -> TickFeatures:
