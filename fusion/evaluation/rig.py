@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import Observation
-from fusion.errors import CollapseError
 from fusion.evaluation.autoencoder import learn_autoencoder, num_weights
 from fusion.evaluation.calibrated import Calibrated, calibrate
 from fusion.evaluation.detection import Detection, KnownRun, auprc, detect
@@ -54,7 +53,6 @@ KEPT, LOST = "AUPRC kept", "AUPRC lost"
 OPTIMUM, BROKEN = "share of the optimum", "plans over a limit"
 OR, MOST, AND = "late fusion, any", "late fusion, two of three", "late fusion, all"
 PCA_TAGS, PCA_READINGS = "PCA T2|SPE, telemetry", "PCA T2|SPE, all readings"
-COLLAPSED = "collapsed in training"
 SIZE, PARAMETERS = "model size", "parameters"
 AUTOENCODER, CONSTANT = "autoencoder of equal size", "constant score"
 MORE_DISTRACTORS = 4.0
@@ -186,14 +184,9 @@ def _each_alone(tested: _Tested, say: Say) -> Iterator[Figure]:
         budgets = [own, with_budget(own, FALSE_ALARMS_PER_DAY / len(streams))]
         begin, end = number / len(streams), (number + 1) / len(streams)
         hear = _steps(say, f"{stream} only", begin, end)
-        try:
-            products = learn_for_budgets(tested.normal, budgets, trial.recipe, hear)
-        except CollapseError:
-            # A method that collapses notices nothing; the others are measured all the same.
-            yield trial.figure(f"{stream} only", WHOLE, COLLAPSED, 1.0)
-            whole[stream] = third[stream] = [np.zeros(len(r.observations)) for r in tested.runs]
-        else:
-            whole[stream], third[stream] = (_asked(watch(each), tested.runs) for each in products)
+        # One sense alone may tell too little for an embedding; its control chart still watches.
+        products = learn_for_budgets(tested.normal, budgets, trial.recipe, hear, may_collapse=True)
+        whole[stream], third[stream] = (_asked(watch(each), tested.runs) for each in products)
         yield from tested.count(f"{stream} only", whole[stream])
     for method, num_votes, votes in ((OR, 1, third), (MOST, 2, whole), (AND, len(whole), whole)):
         by_run = zip(*votes.values(), strict=True)

@@ -34,10 +34,15 @@ def learn_product(
 
 
 def learn_for_budgets(
-    observations: Sequence[Observation], plants: Sequence[Plant], recipe: Recipe, on_step: Hear
+    observations: Sequence[Observation],
+    plants: Sequence[Plant],
+    recipe: Recipe,
+    on_step: Hear,
+    *,
+    may_collapse: bool = False,
 ) -> list[Calibrated]:
     """Return one model, calibrated for each of ``plants``: they differ in their budgets only."""
-    trained = train(observations, plants[0], recipe, on_step=on_step)
+    trained = train(observations, plants[0], recipe, on_step=on_step, may_collapse=may_collapse)
     return [
         calibrate(trained.model, recipe, observations, plant, normaliser=trained.normaliser)
         for plant in plants

@@ -64,6 +64,7 @@ def train(
     on_step: Callable[[StepReport], None] = lambda _: None,
     checkpoint_dir: Path | None = None,
     ranks: Ranks = ONE_PROCESS,
+    may_collapse: bool = False,
 ) -> Trained:
     """Return a model of ``plant`` trained on the older part of ``observations``.
 
@@ -74,6 +75,9 @@ def train(
 
     Several ``ranks`` divide every batch among them and make the same model, to rounding. All call
     this with the same arguments and get the same reports; only the first writes checkpoints.
+
+    With ``may_collapse`` a run goes on though its embedding tells little: what is only compared
+    with needs no embedding to have a control chart. One that is no number stops all the same.
 
     Raises:
         RecipeError: The observations are too few for one window, the checkpoint is of another
@@ -111,7 +115,9 @@ def train(
                 checkpoint.save(run, checkpoint_dir, step=step, identity=identity)
             gauges = measure(model, gauge_batch)
             trained.history.append({"step": step, **gauges})
-            problem = _problem(trained.history)
+            problem = _diverged(trained.history) or (
+                None if may_collapse else _collapsed(trained.history)
+            )
             if ranks.any(is_so=problem is not None):
                 on_step(StepReport(step, recipe.steps, {}, gauges))
                 raise CollapseError(problem or "the embedding collapsed in another process")
@@ -149,13 +155,18 @@ def _compiled(model: Jepa) -> nn.Module:
     return compiled
 
 
-def _problem(history: Sequence[dict[str, float]]) -> str | None:
-    """Return why a run whose embedding says nothing must stop. The first step may be anything."""
+def _diverged(history: Sequence[dict[str, float]]) -> str | None:
+    """Return why a run whose embedding is no number must stop."""
     if not math.isfinite(history[-1]["std_mean"]):
         return (
             f"the embedding must stay finite, it did not up to step {history[-1]['step']:.0f}; "
             "the run was stopped. Try a lower learning rate"
         )
+    return None
+
+
+def _collapsed(history: Sequence[dict[str, float]]) -> str | None:
+    """Return why a run whose embedding says nothing must stop. The first step may be anything."""
     recent = [gauges for gauges in history if gauges["step"] > 0][-PATIENCE_GAUGES:]
     if len(recent) < PATIENCE_GAUGES:
         return None

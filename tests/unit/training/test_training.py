@@ -121,6 +121,14 @@ def test_a_constant_recording_collapses_and_says_which_gauge() -> None:
         train(constant(), TINY, RECIPE)
 
 
+def test_what_is_only_compared_with_may_collapse_and_still_not_diverge() -> None:
+    trained = train(constant(), TINY, RECIPE, may_collapse=True)
+    assert [entry["step"] for entry in trained.history] == [0, 3, 6]
+    wild = RECIPE.model_copy(update={"learning_rate": 1e12, "warmup_steps": 1})
+    with pytest.raises(CollapseError, match="must stay finite"):
+        train(observations(), TINY, wild, may_collapse=True)
+
+
 @pytest.mark.parametrize("gauge_every", [1, 2, 3, 100])
 def test_a_far_too_large_learning_rate_collapses(gauge_every: int) -> None:
     changes = {"steps": 12, "learning_rate": 1e3, "warmup_steps": 1, "gauge_every": gauge_every}
