@@ -25,10 +25,9 @@ from fusion.features import TickFeatures, extract
 from fusion.plant import Plant
 from fusion.ports import Lake
 from fusion.schema import Record
-from fusion.scoring import fit_calibration
 from fusion.scoring.localisation_fitting import fit_localisation
+from fusion.stream.calibrating import calibrate_on
 from fusion.stream.intake import Gate, align_recorded
-from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, StepReport, Trained, split, train
 from fusion.training.loop import golden_batch
 from fusion.training.package import new_folder, write_manifest, write_networks
@@ -188,11 +187,9 @@ def _package(
             num_calibration_ticks=len(held_out),
         )
         with contextlib.closing(wiring.open_inference(folder)) as inference:
-            learned, unseen = (
-                WindowEncoder(inference, plant, manifest, trained.normaliser).run_many(part)
-                for part in (seen, held_out)
+            calibration = calibrate_on(
+                (seen, held_out), inference, plant, manifest, trained.normaliser
             )
-            calibration = fit_calibration(learned, unseen, plant, manifest, trained.normaliser)
         calibration.save(folder)
         fit_localisation(
             _features(seen, trained, plant), _features(held_out, trained, plant), calibration.layout

@@ -7,7 +7,7 @@ N audio samples in the tick, F frames of a clip, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,14 @@ class Observation:
     def is_present(self, stream: str) -> bool:
         """Whether ``stream`` said anything usable in this tick."""
         return stream in self.senses
+
+    def without(self, stream: str) -> Observation:
+        """Return the tick as if ``stream`` had sent nothing."""
+        return replace(
+            self,
+            senses={name: sense for name, sense in self.senses.items() if name != stream},
+            usable={name: share for name, share in self.usable.items() if name != stream},
+        )
 
 
 def rows_per_tick(stream: TelemetryStream, plant: Plant) -> int:

@@ -11,7 +11,8 @@ from fusion.manifest import Manifest, trained_streams
 from fusion.model import Jepa, WindowOutputs
 from fusion.model.in_process import TorchInference
 from fusion.plant import Plant
-from fusion.scoring import Calibration, fit_calibration
+from fusion.scoring import Calibration
+from fusion.stream.calibrating import calibrate_on
 from fusion.stream.windows import WindowEncoder
 from fusion.training import Recipe, split
 
@@ -57,13 +58,9 @@ def calibrate(
     seen, held_out = split(observations, recipe)
     normaliser = normaliser or fit_normaliser(seen, plant)
     inference, manifest = TorchInference(model), _manifest(model, recipe, plant, len(seen))
-    learned, unseen = (
-        WindowEncoder(inference, plant, manifest, normaliser).run_many(
-            part, windows_at_once=WINDOWS_AT_ONCE
-        )
-        for part in (seen, held_out)
+    calibration = calibrate_on(
+        (seen, held_out), inference, plant, manifest, normaliser, windows_at_once=WINDOWS_AT_ONCE
     )
-    calibration = fit_calibration(learned, unseen, plant, manifest, normaliser)
     return Calibrated(plant, inference, manifest, normaliser, calibration)
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from fusion.errors import RecipeError
 from fusion.evaluation.baselines import OFF_DELAY_S, ON_DELAY_S
 from fusion.plant import Plant
-from fusion.scoring.calibration import MAX_DISTANCE
 from fusion.scoring.fitting import MIN_WINDOWS, NUM_FOLDS
 from fusion.scoring.members import FORGETTING
+from fusion.scoring.normal import MAX_DISTANCE
 from fusion.scoring.tails import Tail, fit_tail, rarities, threshold_for_budget
 from fusion.scoring.whitening import fit_whitener, limited, log_distance, running_averages
 

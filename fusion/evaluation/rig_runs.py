@@ -100,15 +100,7 @@ def with_budget(plant: Plant, false_alarms_per_day: float) -> Plant:
 
 def without(run: KnownRun, stream: str) -> KnownRun:
     """Return the run as it is when ``stream`` fell silent before it began."""
-    return KnownRun(run.scenario, [_silent(each, stream) for each in run.observations])
-
-
-def _silent(observation: Observation, stream: str) -> Observation:
-    return Observation(
-        observation.tick,
-        {name: values for name, values in observation.senses.items() if name != stream},
-        {name: share for name, share in observation.usable.items() if name != stream},
-    )
+    return KnownRun(run.scenario, [each.without(stream) for each in run.observations])
 
 
 def _known(scenario: Scenario, plant: Plant) -> KnownRun:

@@ -124,10 +124,8 @@ class PlanReader:
     def _rarity(self, z_NHD: NDArray[np.float32]) -> Floats:
         flat = z_NHD.reshape(-1, z_NHD.shape[-1]).astype(np.float64)
         member = DENSITY.rpartition("/")[0]
-        rarities = [
-            self.calibration.rarity(DENSITY, self.calibration.centred(member, z_D, None), None)
-            for z_D in flat
-        ]
+        normal = self.calibration.normal
+        rarities = [normal.rarity(DENSITY, normal.centred(member, z_D, None), None) for z_D in flat]
         return np.array(
             [np.nan if rarity is None else rarity for rarity in rarities], np.float64
         ).reshape(z_NHD.shape[:2])

@@ -6,7 +6,7 @@ Shapes: V size of a member's vector, R readings, G tags, H horizons.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,15 +18,13 @@ from safetensors.numpy import load_file, save_file
 from fusion.errors import InputError
 from fusion.features import Layout
 from fusion.scoring.members import STATE, kind_of, owner
+from fusion.scoring.normal import Normal
 from fusion.scoring.tails import Tail
-from fusion.scoring.whitening import limited, log_distance
 
 ARRAYS_FILE = "calibration.safetensors"
 SCALARS_FILE = "calibration.json"
 WHOLE = "all"
 """The panel of all members: what the score is."""
-MAX_DISTANCE = 3.0
-"""Per dimension, in standard deviations: more than this does not count in running averages."""
 
 
 _Numbers = TypeVar("_Numbers", float, NDArray[np.float64])
@@ -60,11 +58,11 @@ class Calibration:
     layout: Layout
     horizons_ticks: tuple[int, ...]
     tick_s: float
-    centres: dict[str, NDArray[np.float64]]
-    """Of each member's vector; with ``@mode`` behind the name, in one operating mode."""
-    whiteners: dict[str, NDArray[np.float64]]
-    tails: dict[str, Tail]
-    """Of each accumulated member's distance; with ``@mode``, in one operating mode."""
+    normal: Normal
+    """While every stream is there."""
+    without: dict[str, Normal]
+    """While one stream, and only it, is absent: what the networks say of the others is not the same
+    without it. Empty for a plant of one stream, and for a model from before this was learned."""
     panels: dict[str, Panel]
     """See :func:`panels_of`."""
     caveat: str
@@ -75,36 +73,21 @@ class Calibration:
     widen_HG: NDArray[np.float64]
     """Added to both ends of the forecasts' band (conformalised quantiles, Romano et al. 2019)."""
 
-    def centred(
-        self, member: str, vector: NDArray[np.float64], mode: str | None
-    ) -> NDArray[np.float64]:
-        """Return a member's vector less what is normal for it in ``mode``."""
-        if member not in self.centres:
-            return vector
-        return vector - self.centres.get(in_mode(member, mode), self.centres[member])
-
-    def rarity(self, key: str, centred: NDArray[np.float64], mode: str | None) -> float | None:
-        """Return ``-log10 P`` of a member's vector; None for a member that was never calibrated."""
-        if key not in self.whiteners:
-            return None
-        tail = self.tails.get(in_mode(key, mode), self.tails[key])
-        return tail.rarity(float(log_distance(centred, self.whiteners[key])))
+    def normal_with(self, present: Mapping[str, bool]) -> Normal:
+        """Return what is normal while the streams are there that ``present`` says are."""
+        absent = [name for name, is_there in present.items() if not is_there]
+        return self.without.get(absent[0], self.normal) if len(absent) == 1 else self.normal
 
     def surprise(self, key: str, rarity: float, panel: str = WHOLE) -> float:
         """Return a member's rarity on the scale of the score: at 1 it alarms."""
         return self.panels[panel].surprise(kind_of(key), rarity)
 
-    def limit(self, key: str, centred: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return ``centred``, shortened if it lies very far out."""
-        if key not in self.whiteners:
-            return centred
-        return limited(centred, self.whiteners[key], most=MAX_DISTANCE)
-
     def save(self, folder: Path) -> None:
         """Write the calibration into a model's folder."""
+        kept = {"": self.normal, **{f"without {name}/": n for name, n in self.without.items()}}
         arrays = {
-            **{f"centre/{key}": value for key, value in self.centres.items()},
-            **{f"whitener/{key}": value for key, value in self.whiteners.items()},
+            **{f"{at}centre/{k}": v for at, n in kept.items() for k, v in n.centres.items()},
+            **{f"{at}whitener/{k}": v for at, n in kept.items() for k, v in n.whiteners.items()},
             "reading_mean": self.reading_mean_R,
             "reading_std": self.reading_std_R,
             "residual_std": self.residual_std_R,
@@ -120,7 +103,12 @@ class Calibration:
             "tick_s": self.tick_s,
             "panels": {name: asdict(panel) for name, panel in self.panels.items()},
             "caveat": self.caveat,
-            "tails": {key: asdict(tail) for key, tail in self.tails.items()},
+            "tails": {
+                f"{at}{key}": asdict(tail)
+                for at, n in kept.items()
+                for key, tail in n.tails.items()
+            },
+            "without": list(self.without),
         }
         (folder / SCALARS_FILE).write_text(json.dumps(scalars, indent=1), encoding="utf-8")
 
@@ -142,9 +130,11 @@ class Calibration:
             layout=Layout.model_validate(scalars["layout"]),
             horizons_ticks=tuple(scalars["horizons_ticks"]),
             tick_s=scalars["tick_s"],
-            centres=_with_prefix(arrays, "centre/"),
-            whiteners=_with_prefix(arrays, "whitener/"),
-            tails={key: Tail(**tail) for key, tail in scalars["tails"].items()},
+            normal=_normal(arrays, scalars["tails"], ""),
+            without={
+                name: _normal(arrays, scalars["tails"], f"without {name}/")
+                for name in scalars.get("without", ())
+            },
             panels={name: Panel(**panel) for name, panel in scalars["panels"].items()},
             caveat=scalars["caveat"],
             reading_mean_R=arrays["reading_mean"],
@@ -182,15 +172,23 @@ def is_in_panel(key: str, panel: str) -> bool:
     return panel in {WHOLE, kind_of(key)}
 
 
-def in_mode(key: str, mode: str | None) -> str:
-    """Return the name of ``key`` in one operating mode."""
-    return key if mode is None else f"{key}@{mode}"
-
-
 def is_alone(key: str, stream: str) -> bool:
     """Whether a member looks at ``stream`` without help from the other streams' present."""
     return owner(key) == stream and "contradiction" not in key
 
 
-def _with_prefix(arrays: dict[str, Any], prefix: str) -> dict[str, NDArray[np.float64]]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+def _normal(arrays: Mapping[str, Any], tails: Mapping[str, Any], at: str) -> Normal:
+    """Return what was saved behind the prefix ``at``."""
+    return Normal(
+        centres=_behind(f"{at}centre/", arrays),
+        whiteners=_behind(f"{at}whitener/", arrays),
+        tails={
+            key: Tail(**tail)
+            for key, tail in _behind(at, tails).items()
+            if at or not key.startswith("without ")
+        },
+    )
+
+
+def _behind(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(prefix): v for key, v in named.items() if key.startswith(prefix)}

@@ -9,7 +9,7 @@ Shapes: N windows, V size of a member's vector.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from fusion.features import Layout, Normaliser
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
-from fusion.scoring.calibration import MAX_DISTANCE, Calibration, Panel, in_mode, panels_of
+from fusion.scoring.calibration import Calibration, Panel, panels_of
 from fusion.scoring.members import FORGETTING, accumulated, kind_of
+from fusion.scoring.normal import MAX_DISTANCE, Normal, in_mode
 from fusion.scoring.normal_run import MemberRun, NormalRun
 from fusion.scoring.tails import Tail, fit_tail, rarities, threshold_for_budget
 from fusion.scoring.whitening import fit_whitener, limited, log_distance, running_averages
@@ -36,26 +37,37 @@ DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
 Vectors = NDArray[np.float64]
 
 
+Windows = tuple[Iterable[WindowOutputs], Iterable[WindowOutputs]]
+"""Of a normal run: those that training learned from, and those that it never saw, in order."""
+
+
 def fit_calibration(
-    learned: Iterable[WindowOutputs],
-    unseen: Iterable[WindowOutputs],
+    windows: Windows,
     plant: Plant,
     manifest: Manifest,
     normaliser: Normaliser,
+    *,
+    without: Mapping[str, Windows] | None = None,
 ) -> Calibration:
-    """Return the calibration of a model, from windows that it learned from and ones it never saw.
+    """Return the calibration of a model from the windows of a normal run.
 
-    Both are read once, in order, and not kept.
+    ``without`` has the windows of the same run as they are while a stream is absent. All are read
+    once, in order, and not kept.
 
     Raises:
         RecipeError: A part is too short to say what is normal.
     """
     layout = Layout.model_validate(manifest.layout)
     mean_R, std_R = (scale.astype(np.float64) for scale in normaliser.reading_scale(layout))
-    run = NormalRun(layout, manifest.horizons_ticks, plant, (mean_R, std_R))
-    for windows, is_learned in ((learned, True), (unseen, False)):
-        for window in windows:
-            run.add(window, is_learned=is_learned)
+
+    def observed(windows: Windows) -> NormalRun:
+        run = NormalRun(layout, manifest.horizons_ticks, plant, (mean_R, std_R))
+        for part, is_learned in zip(windows, (True, False), strict=True):
+            for window in part:
+                run.add(window, is_learned=is_learned)
+        return run
+
+    run = observed(windows)
     if run.num_unseen < MIN_WINDOWS:
         raise RecipeError(
             f"calibration needs at least {MIN_WINDOWS} windows of normal running that training did "
@@ -66,9 +78,10 @@ def fit_calibration(
         layout=layout,
         horizons_ticks=manifest.horizons_ticks,
         tick_s=plant.tick_s,
-        centres=fitted.centres,
-        whiteners=fitted.whiteners,
-        tails=fitted.tails,
+        normal=fitted.normal,
+        without={
+            stream: _Fitted(observed(part)).normal for stream, part in (without or {}).items()
+        },
         panels={
             name: _panel({key: fitted.rarities[key] for key in keys}, plant)
             for name, keys in panels_of(fitted.rarities).items()
@@ -95,6 +108,11 @@ class _Fitted:
             is_unseen_N = np.array(member.rows) >= run.num_learned
             if is_unseen_N.sum() >= MIN_WINDOWS // 3:
                 self._fit(name, member, is_unseen_N)
+
+    @property
+    def normal(self) -> Normal:
+        """What was learned."""
+        return Normal(self.centres, self.whiteners, self.tails)
 
     def _fit(self, name: str, member: MemberRun, is_unseen_N: NDArray[np.bool_]) -> None:
         vectors_NV = np.stack(member.vectors).astype(np.float64)

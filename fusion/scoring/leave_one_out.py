@@ -27,6 +27,7 @@ from fusion.alignment import Observation
 from fusion.plant import Plant, TelemetryStream
 from fusion.scoring.calibration import Calibration
 from fusion.scoring.members import accumulated, kind_of, member_name, owner
+from fusion.scoring.normal import Normal
 
 Verdict = Literal["sensor", "process", "undecided"]
 ALARM = 1.0
@@ -76,7 +77,7 @@ def leave_each_out(
     for stream in present:
         is_suspect = True
         if len(present) > 1:
-            left = rescore(without_stream(observations, stream.name), calibration)
+            left = rescore([each.without(stream.name) for each in observations], calibration)
             said.append(LeftOut(stream.name, None, surprise, left, verdict_of(surprise, left)))
             is_suspect = left < ALARM
         if isinstance(stream, TelemetryStream) and len(stream.measured) > 1 and is_suspect:
@@ -132,18 +133,6 @@ def _suspect(cure: LeftOut) -> str:
     )
 
 
-def without_stream(observations: Sequence[Observation], stream: str) -> list[Observation]:
-    """Return the ticks as if ``stream`` had sent nothing."""
-    return [
-        replace(
-            each,
-            senses={name: sense for name, sense in each.senses.items() if name != stream},
-            usable={name: share for name, share in each.usable.items() if name != stream},
-        )
-        for each in observations
-    ]
-
-
 def without_tag(
     observations: Sequence[Observation],
     plant: Plant,
@@ -166,14 +155,24 @@ def forgetful(calibration: Calibration, stream: str, tag: str) -> Calibration:
     dimension, of which there is one fewer.
     """
     at = calibration.layout.stream(stream).readings.index(tag)
-    whiteners = dict(calibration.whiteners)
-    for key, whitener_VV in calibration.whiteners.items():
+    return replace(
+        calibration,
+        normal=_forgetful(calibration.normal, stream, at),
+        without={
+            absent: _forgetful(normal, stream, at) for absent, normal in calibration.without.items()
+        },
+    )
+
+
+def _forgetful(normal: Normal, stream: str, at: int) -> Normal:
+    whiteners = dict(normal.whiteners)
+    for key, whitener_VV in normal.whiteners.items():
         if owner(key) == stream and kind_of(key) in OF_READINGS:
             size = len(whitener_VV)
             u_V = whitener_VV[:, at] / np.linalg.norm(whitener_VV[:, at])
             projected_VV = whitener_VV - np.outer(u_V, u_V @ whitener_VV)
             whiteners[key] = projected_VV * np.sqrt(size / max(size - 1, 1))
-    return replace(calibration, whiteners=whiteners)
+    return replace(normal, whiteners=whiteners)
 
 
 def _told_by_others(
@@ -191,7 +190,7 @@ def _told_by_others(
     at = layout.stream(stream).readings.index(tag)
     mean_V = calibration.reading_mean_R[layout.columns(stream)]
     std_V = calibration.reading_std_R[layout.columns(stream)]
-    centre_V = calibration.centres[member_name("chart", stream)]
+    centre_V = calibration.normal.centres[member_name("chart", stream)]
     weights_V = _weights(calibration, stream, at)
     for each in observations:
         if not each.is_present(stream):
@@ -206,7 +205,7 @@ def _told_by_others(
 
 def _weights(calibration: Calibration, stream: str, at: int) -> NDArray[np.float64]:
     """Return how much each tag says about the one at ``at``, which itself says nothing, [V]."""
-    whitener_VV = calibration.whiteners[accumulated(member_name("chart", stream), 1.0)]
+    whitener_VV = calibration.normal.whiteners[accumulated(member_name("chart", stream), 1.0)]
     precision_V = whitener_VV.T @ whitener_VV[:, at]
     weights_V = -precision_V / precision_V[at]
     weights_V[at] = 0.0

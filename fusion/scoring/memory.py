@@ -199,12 +199,12 @@ def fingerprint(
     ``members`` are the scores' of the same ticks, 1 being a member's threshold. State and profile
     have the same weight whatever their sizes; a far state counts by its direction.
     """
-    key = accumulated(member_name("density", STATE), 1.0)
-    centred_D = z_TD[:FIRST_TICKS].mean(axis=0) - calibration.centres[member_name("density", STATE)]
-    white_D = calibration.whiteners[key] @ centred_D
+    member, normal = member_name("density", STATE), calibration.normal
+    centred_D = z_TD[:FIRST_TICKS].mean(axis=0) - normal.centres[member]
+    white_D = normal.whiteners[accumulated(member, 1.0)] @ centred_D
     far = float(np.sqrt(np.mean(white_D**2)))
     white_D = white_D * min(1.0, MOST_DEVIATIONS / max(far, 1e-12))
-    names = sorted({key.rpartition("/")[0] for key in calibration.whiteners})
+    names = sorted({key.rpartition("/")[0] for key in normal.whiteners})
     profile_TP = np.array([[each.get(n, 0.0) for n in names] for each in members[:FIRST_TICKS]])
     profile_P = PROFILE_GAIN * np.maximum(profile_TP.mean(axis=0) - AT_REST, 0.0)
     size = len(white_D) + len(profile_P)

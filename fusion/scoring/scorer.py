@@ -60,18 +60,19 @@ class Scorer:
             calibration.reading_mean_R,
             calibration.reading_std_R,
         )
-        measured: list[Measured] = []
-        for each in deviations(window, calibration.layout, calibration.horizons_ticks):
-            key = member_key(each.member, each.stream, 1.0)
-            name = member_name(each.member, each.stream)
-            centred = calibration.centred(name, each.vector, mode)
-            rarity = calibration.rarity(key, centred, mode)
-            kept = calibration.limit(key, centred)
-            measured.append(Measured(each.member, each.stream, rarity, kept))
         present = {
             stream.name: bool(window.presence_TM[-1, m])
             for m, stream in enumerate(calibration.layout.streams)
         }
+        normal = calibration.normal_with(present)
+        measured: list[Measured] = []
+        for each in deviations(window, calibration.layout, calibration.horizons_ticks):
+            key = member_key(each.member, each.stream, 1.0)
+            name = member_name(each.member, each.stream)
+            centred = normal.centred(name, each.vector, mode)
+            rarity = normal.rarity(key, centred, mode)
+            kept = normal.limit(key, centred)
+            measured.append(Measured(each.member, each.stream, rarity, kept))
         return Evidence(
             tick=window.tick,
             measured=measured,
@@ -85,11 +86,12 @@ class Scorer:
     def judge(self, evidence: Evidence) -> Score:
         """Return the score of ``evidence``, which comes tick after tick: averages move on."""
         rarities: dict[str, float] = {}
+        normal = self._calibration.normal_with(evidence.present)
         for each in evidence.measured:
             if each.rarity is not None:
                 rarities[member_key(each.member, each.stream, 1.0)] = each.rarity
             for key, average in self._running.follow(each.member, each.stream, each.limited):
-                rarity = self._calibration.rarity(key, average, evidence.mode)
+                rarity = normal.rarity(key, average, evidence.mode)
                 if rarity is not None:
                     rarities[key] = rarity
         surprises = {key: self._calibration.surprise(key, r) for key, r in rarities.items()}

@@ -19,11 +19,12 @@ from fusion.features import extract, layout_of
 from fusion.model.in_process import TorchInference
 from fusion.plant import Plant, parse_plant
 from fusion.schema import Score
-from fusion.scoring import Calibration, Scorer, fit_calibration
+from fusion.scoring import Calibration, Scorer
 from fusion.scoring.leave_one_out import leave_each_out, verdict_in_words
 from fusion.scoring.localisation import ORDINARY, Localisation
 from fusion.scoring.localisation_fitting import fit_localisation
 from fusion.simulation import normal_scenario
+from fusion.stream.calibrating import calibrate_on
 from fusion.stream.rescoring import Rescoring
 from fusion.stream.windows import WindowEncoder
 from fusion.training import split, train
@@ -73,11 +74,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
         num_calibration_ticks=len(held_out),
     )
     model = Rescoring(TorchInference(trained.model), plant, manifest, trained.normaliser)
-    windows, unseen = (
-        WindowEncoder(model.inference, plant, manifest, model.normaliser).run_many(part)
-        for part in (seen, held_out)
-    )
-    calibration = fit_calibration(windows, unseen, plant, manifest, model.normaliser)
+    calibration = calibrate_on((seen, held_out), model.inference, plant, manifest, model.normaliser)
     features, fresh = (extract(part, plant, model.normaliser) for part in (seen, held_out))
     localisation = fit_localisation([features], [fresh], layout_of(plant))
     return Learned(plant, model, calibration, localisation, normal)

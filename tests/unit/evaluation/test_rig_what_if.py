@@ -18,6 +18,7 @@ from fusion.planning import PlanReader, Search, parse_goal
 from fusion.planning.space import scaled
 from fusion.plant import Plant, parse_plant
 from fusion.scoring import Calibration
+from fusion.scoring.normal import Normal
 from fusion.simulation import Scenario
 from fusion.simulation.dynamics import COLUMNS, Rig
 from fusion.training import recipe_named
@@ -63,9 +64,8 @@ def calibration() -> Calibration:
         layout=LAYOUT,
         horizons_ticks=HORIZONS,
         tick_s=RIG.tick_s,
-        centres={},
-        whiteners={},
-        tails={},
+        normal=Normal({}, {}, {}),
+        without={},
         panels={},
         caveat="",
         reading_mean_R=mean_R,

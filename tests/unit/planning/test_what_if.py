@@ -8,6 +8,7 @@ import pytest
 from fusion.errors import InputError
 from fusion.planning import Candidate, Confidence, Search, parse_goal, what_if
 from fusion.planning.what_if import LIMITS, MOVES, UNFAMILIAR
+from fusion.scoring.normal import Normal
 from tests.unit.planning.toy import HORIZONS, PLANT, Formula, calibration, reader
 
 WARM = parse_goal(PLANT, minimise=["heat"])
@@ -95,7 +96,7 @@ def test_the_guard_dominates_where_the_model_knows_nothing() -> None:
 
 
 def test_a_model_without_a_density_says_that_it_cannot_judge() -> None:
-    bare = calibration(centres={}, whiteners={}, tails={})
+    bare = calibration(normal=Normal({}, {}, {}))
     [stays] = what_if(reader(calibrated=bare), WARM)
     assert stays.confidence is Confidence.UNKNOWN
     assert stays.costs[UNFAMILIAR] == 0

@@ -17,6 +17,7 @@ from fusion.planning import PlanReader
 from fusion.planning.outlook import DENSITY
 from fusion.plant import Plant, parse_plant
 from fusion.scoring import Calibration
+from fusion.scoring.normal import Normal
 from fusion.scoring.tails import Tail
 
 Floats = NDArray[np.float32]
@@ -82,9 +83,12 @@ def calibration(**changes: object) -> Calibration:
         "layout": layout_of(PLANT),
         "horizons_ticks": HORIZONS,
         "tick_s": PLANT.tick_s,
-        "centres": {DENSITY.rpartition("/")[0]: np.zeros(1)},
-        "whiteners": {DENSITY: np.eye(1)},
-        "tails": {DENSITY: Tail(start=np.log(2.0), scale=0.2, share=0.05, num_peaks=100.0)},
+        "normal": Normal(
+            centres={DENSITY.rpartition("/")[0]: np.zeros(1)},
+            whiteners={DENSITY: np.eye(1)},
+            tails={DENSITY: Tail(start=np.log(2.0), scale=0.2, share=0.05, num_peaks=100.0)},
+        ),
+        "without": {},
         "panels": {},
         "caveat": "",
         "reading_mean_R": np.zeros(2),

@@ -15,6 +15,7 @@ from fusion.plant import Plant, parse_plant
 from fusion.schema import TagForecast
 from fusion.scoring import Calibration
 from fusion.scoring.forecasts import forecast_tags, time_to_limit
+from fusion.scoring.normal import Normal
 
 PLANT: Plant = parse_plant(
     """
@@ -42,9 +43,8 @@ def calibration(widen: float = 0.0) -> Calibration:
         layout=layout_of(PLANT),
         horizons_ticks=HORIZONS,
         tick_s=0.5,
-        centres={},
-        whiteners={},
-        tails={},
+        normal=Normal({}, {}, {}),
+        without={},
         panels={},
         caveat="",
         reading_mean_R=np.full(2, MEAN),

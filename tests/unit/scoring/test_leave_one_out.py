@@ -20,9 +20,9 @@ from fusion.scoring.leave_one_out import (
     leave_each_out,
     verdict_in_words,
     verdict_of,
-    without_stream,
     without_tag,
 )
+from fusion.scoring.normal import Normal
 from fusion.scoring.whitening import log_distance
 
 PLANT = parse_plant(
@@ -53,9 +53,12 @@ CALIBRATION = Calibration(
     layout=LAYOUT,
     horizons_ticks=(1,),
     tick_s=0.5,
-    centres={"process/chart": np.zeros(3)},
-    whiteners={"process/chart/1": WHITENER, "process/latent/1": WHITENER},
-    tails={},
+    normal=Normal(
+        {"process/chart": np.zeros(3)},
+        {"process/chart/1": WHITENER, "process/latent/1": WHITENER},
+        {},
+    ),
+    without={},
     panels={},
     caveat="",
     reading_mean_R=np.full(LAYOUT.num_readings, 4.0),
@@ -76,7 +79,7 @@ def test_a_forgotten_tag_changes_no_distance(vector_V: np.ndarray, at: int, valu
     forgets = forgetful(CALIBRATION, "process", ("level", "heat", "flow")[at])
     other_V = vector_V.copy()
     other_V[at] = value
-    whitener_VV = forgets.whiteners["process/chart/1"]
+    whitener_VV = forgets.normal.whiteners["process/chart/1"]
     assert log_distance(vector_V, whitener_VV) == pytest.approx(
         log_distance(other_V, whitener_VV), abs=1e-4
     )
@@ -92,13 +95,13 @@ def test_without_a_tag_the_distance_is_that_of_the_others_alone(
     # The oracle: Mahalanobis with the covariance of the others.
     square = rest_V @ np.linalg.inv(COVARIANCE[np.ix_(others, others)]) @ rest_V
     expected = np.log(np.sqrt(square / 2) + 1e-6)
-    found = log_distance(vector_V, forgets.whiteners["process/chart/1"])
+    found = log_distance(vector_V, forgets.normal.whiteners["process/chart/1"])
     assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_only_members_made_of_readings_forget_a_tag() -> None:
     forgets = forgetful(CALIBRATION, "process", "heat")
-    assert np.array_equal(forgets.whiteners["process/latent/1"], WHITENER)
+    assert np.array_equal(forgets.normal.whiteners["process/latent/1"], WHITENER)
 
 
 def test_a_tag_that_is_left_out_says_what_the_others_make_of_it() -> None:
@@ -118,7 +121,7 @@ def test_a_tag_that_is_left_out_says_what_the_others_make_of_it() -> None:
 
 
 def test_a_stream_that_is_left_out_is_absent_and_the_rest_is_untouched() -> None:
-    (left,) = without_stream([OBSERVATION], "ear")
+    left = OBSERVATION.without("ear")
     assert not left.is_present("ear")
     assert left.senses["process"] is OBSERVATION.senses["process"]
     assert OBSERVATION.is_present("ear")

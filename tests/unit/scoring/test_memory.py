@@ -16,6 +16,7 @@ from fusion.plant import parse_plant
 from fusion.schema import Judgement
 from fusion.scoring import Calibration
 from fusion.scoring.memory import MOST_LOWERED, REACH, Episode, Memory, fingerprint, similarity
+from fusion.scoring.normal import Normal
 
 SIZE = 6
 numbers = st.lists(st.floats(-3, 3), min_size=SIZE, max_size=SIZE).map(np.array)
@@ -138,9 +139,12 @@ def fitted() -> Calibration:
         layout=layout_of(PLANT),
         horizons_ticks=(1,),
         tick_s=0.5,
-        centres={"state/density": np.array([1.0, 0.0])},
-        whiteners={"state/density/1": np.diag([1.0, 2.0]), "process/chart/1": np.eye(1)},
-        tails={},
+        normal=Normal(
+            {"state/density": np.array([1.0, 0.0])},
+            {"state/density/1": np.diag([1.0, 2.0]), "process/chart/1": np.eye(1)},
+            {},
+        ),
+        without={},
         panels={},
         caveat="",
         reading_mean_R=np.zeros(1),

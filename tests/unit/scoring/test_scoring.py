@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -111,7 +111,11 @@ def normaliser() -> Normaliser:
     )
 
 
-def calibrated(unseen: Sequence[WindowOutputs], plant: Plant = PLANT) -> Calibration:
+def calibrated(
+    unseen: Sequence[WindowOutputs],
+    plant: Plant = PLANT,
+    without: Mapping[str, tuple[list[WindowOutputs], list[WindowOutputs]]] | None = None,
+) -> Calibration:
     manifest = Manifest(
         name="duo",
         version="1",
@@ -130,7 +134,7 @@ def calibrated(unseen: Sequence[WindowOutputs], plant: Plant = PLANT) -> Calibra
         num_calibration_ticks=0,
         gauges=(),
     )
-    return fit_calibration(LEARNED, unseen, plant, manifest, normaliser())
+    return fit_calibration((LEARNED, unseen), plant, manifest, normaliser(), without=without)
 
 
 LEARNED = windows(300, seed=20)
@@ -231,6 +235,28 @@ def test_an_absent_stream_has_no_share_no_member_and_a_caveat(stream: str) -> No
     assert not any(key.startswith(f"{stream}/") for key in score.members)
     assert not any(signal.stream == stream for signal in score.signals)
     assert f"no data from {stream}" in score.caveats
+
+
+def half_blind(seed: int, count: int = 400) -> list[WindowOutputs]:
+    """Return normal windows without the motor, which shifts how the process is embedded."""
+    return [
+        replace(window, p_TMP=window.p_TMP + np.float32(1.5))
+        for window in (without(each, "motor") for each in windows(count, seed=seed))
+    ]
+
+
+def test_a_plant_without_a_stream_is_normal_where_that_was_learned(tmp_path: Path) -> None:
+    told = calibrated(windows(400), without={"motor": (half_blind(30, 300), half_blind(31))})
+    unaware = [score.surprise for score in scores_of(half_blind(5, 200))]
+    aware = [score.surprise for score in scores_of(half_blind(5, 200), Scorer(told, PLANT, "1"))]
+    assert np.median(unaware) > 2 * np.median(aware)
+    assert np.mean(np.array(aware) >= 1) < 0.02
+    whole = windows(100, seed=6)
+    assert scores_of(whole, Scorer(told, PLANT, "1")) == scores_of(whole), "nothing is absent"
+    told.save(tmp_path)
+    again = Scorer(Calibration.load(tmp_path), PLANT, "1")
+    back = [score.surprise for score in scores_of(half_blind(5, 200), again)]
+    assert back == pytest.approx(aware, rel=1e-9)
 
 
 def test_without_any_stream_nothing_is_surprising() -> None:
