@@ -22,6 +22,7 @@ from connectors.kafka_io import (
 from connectors.local_inference import OnnxInference
 from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
 from connectors.system_clock import SystemClock
+from connectors.triton_io import ClientTls, ServerTls, TritonAccess, TritonServer
 from flows.carrier import BackgroundCarrier
 from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
@@ -220,6 +221,52 @@ def open_lake_upkeep(settings: Settings) -> LakeUpkeep:
 def open_inference(model_dir: Path) -> Inference:
     """Return the networks of the model version in ``model_dir``, run in this process."""
     return OnnxInference(model_dir)
+
+
+def triton_server(
+    settings: Settings,
+    *,
+    metrics_port: int = 8002,
+    cert: Path | None = None,
+    key: Path | None = None,
+    client_ca: Path | None = None,
+) -> TritonServer:
+    """Return the server of this machine, running or not. With ``cert`` it speaks mutual TLS only.
+
+    Raises:
+        SettingsError: Only some of the files of TLS are given.
+    """
+    access = _triton(settings)
+    host, _, port = access.address.rpartition(":")
+    return TritonServer(
+        home=settings.triton_home,
+        repository=settings.triton_repository_dir,
+        run_dir=settings.data_dir / "triton-server",
+        grpc_port=int(port),
+        metrics_port=metrics_port,
+        host=host,
+        tls=_server_tls(access, cert, key, client_ca),
+        client_tls=access.tls,
+    )
+
+
+def _server_tls(
+    access: TritonAccess, cert: Path | None, key: Path | None, client_ca: Path | None
+) -> ServerTls | None:
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None or client_ca is None or access.tls is None:
+        raise SettingsError(
+            "mutual TLS needs --cert, --key and --client-ca, and FUSION_TRITON_CA_FILE, "
+            "..._CERT_FILE and ..._KEY_FILE to ask the server whether it is ready; give all"
+        )
+    return ServerTls(cert, key, client_ca)
+
+
+def _triton(settings: Settings) -> TritonAccess:
+    ca, cert, key = settings.triton_ca_file, settings.triton_cert_file, settings.triton_key_file
+    tls = ClientTls(ca, cert, key) if ca and cert and key else None
+    return TritonAccess(settings.triton_address, tls)
 
 
 def open_tracking(settings: Settings) -> Tracking | None:

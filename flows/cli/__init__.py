@@ -20,6 +20,7 @@ from flows.cli import (
     spool,
     stream,
     topics,
+    triton,
     what_if,
 )
 from flows.terminal import CONSOLE
@@ -53,6 +54,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
+app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
 

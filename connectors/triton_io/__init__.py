@@ -1,0 +1,14 @@
+"""NVIDIA Triton Inference Server: a client for the ``Inference`` port, and the server itself."""
+
+from connectors.triton_io.access import ClientTls, TritonAccess, is_open_to_anyone, is_serving
+from connectors.triton_io.server import ServerTls, Status, TritonServer
+
+__all__ = [
+    "ClientTls",
+    "ServerTls",
+    "Status",
+    "TritonAccess",
+    "TritonServer",
+    "is_open_to_anyone",
+    "is_serving",
+]
