@@ -21,8 +21,18 @@ from connectors.kafka_io import (
 )
 from connectors.local_inference import OnnxInference
 from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
+from connectors.onnx_quantisation import quantise
 from connectors.system_clock import SystemClock
-from connectors.triton_io import ClientTls, ServerTls, TritonAccess, TritonServer
+from connectors.triton_io import (
+    PYTHON_MODEL,
+    Backend,
+    Batching,
+    ClientTls,
+    ServerTls,
+    TritonAccess,
+    TritonServer,
+    model_config,
+)
 from flows.carrier import BackgroundCarrier
 from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
@@ -45,6 +55,14 @@ from fusion.stream.reading import read_to_end
 from fusion.stream.spool import SpoolingPublisher
 from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from fusion.upkeep import LakeUpkeep
+
+__all__ = [
+    "PYTHON_MODEL",
+    "Backend",
+    "Batching",
+    "model_config",
+    "quantise",
+]
 
 
 def open_clock() -> Clock:
@@ -221,6 +239,9 @@ def open_lake_upkeep(settings: Settings) -> LakeUpkeep:
 def open_inference(model_dir: Path) -> Inference:
     """Return the networks of the model version in ``model_dir``, run in this process."""
     return OnnxInference(model_dir)
+
+
+open_local_inference = OnnxInference
 
 
 def triton_server(

@@ -9,7 +9,8 @@
     │   ├── TopicMismatchError           topics that are not as the plant describes them
     │   ├── RecipeError                  what to train
     │   ├── SchemaError                  a writer's schema that cannot be read here
-    │   └── ManifestMismatchError        a model that does not fit the plant
+    │   ├── ManifestMismatchError        a model that does not fit the plant
+    │   └── ParityError                  a runtime that answers otherwise than the model did
     ├── RecordError                      one record cannot be used; goes to dead-letters
     ├── CollapseError                    a training run that lost its embedding
     ├── FencedError                      another process has taken this one's place
@@ -65,6 +66,10 @@ class SchemaError(InputError):
 
 class ManifestMismatchError(InputError):
     """A model was trained for another plant than the one it is asked to serve."""
+
+
+class ParityError(InputError):
+    """A runtime or a quantised network answers the golden windows otherwise than the model did."""
 
 
 class DeadLetterReason(StrEnum):

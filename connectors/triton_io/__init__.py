@@ -1,9 +1,13 @@
 """NVIDIA Triton Inference Server: a client for the ``Inference`` port, and the server itself."""
 
 from connectors.triton_io.access import ClientTls, TritonAccess, is_open_to_anyone, is_serving
+from connectors.triton_io.configuration import PYTHON_MODEL, Backend, Batching, model_config
 from connectors.triton_io.server import ServerTls, Status, TritonServer
 
 __all__ = [
+    "PYTHON_MODEL",
+    "Backend",
+    "Batching",
     "ClientTls",
     "ServerTls",
     "Status",
@@ -11,4 +15,5 @@ __all__ = [
     "TritonServer",
     "is_open_to_anyone",
     "is_serving",
+    "model_config",
 ]

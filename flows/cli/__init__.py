@@ -13,6 +13,7 @@ from flows.cli import (
     dead_letters,
     demo,
     evaluate,
+    export,
     lake,
     learn,
     objects,
@@ -44,6 +45,7 @@ app.command("simulate")(stream.simulate_rig)
 app.command("replay")(stream.replay)
 app.command("ingest")(learn.ingest)
 app.command("train")(learn.train)
+app.command("export")(export.export)
 app.command("live")(stream.live)
 app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
