@@ -99,7 +99,7 @@ def check_parity(model_dir: Path) -> dict[str, list[Deviation]]:
         ParityError: Too far.
     """
     found: dict[str, list[Deviation]] = {}
-    with contextlib.closing(wiring.open_local_inference(model_dir)) as inference:
+    with contextlib.closing(wiring.open_inference(model_dir)) as inference:
         for network in NETWORKS:
             inputs, golden = load_golden(model_dir, network)
             answered = inference.infer(network, inputs)
@@ -126,7 +126,7 @@ def quantised(model_dir: Path) -> Path:
         for network in NETWORKS:
             wiring.quantise(model_dir / f"{network}.onnx", folder / f"{network}.onnx")
         arrays = {}
-        with contextlib.closing(wiring.open_local_inference(folder)) as inference:
+        with contextlib.closing(wiring.open_inference(folder)) as inference:
             for network in NETWORKS:
                 inputs, golden = load_golden(model_dir, network)
                 answered = inference.infer(network, inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
@@ -25,13 +25,16 @@ from connectors.onnx_quantisation import quantise
 from connectors.system_clock import SystemClock
 from connectors.triton_io import (
     PYTHON_MODEL,
+    Asking,
     Backend,
     Batching,
     ClientTls,
     ServerTls,
     TritonAccess,
+    TritonInference,
     TritonServer,
     model_config,
+    unload_models,
 )
 from flows.carrier import BackgroundCarrier
 from flows.settings import Settings, read_setting
@@ -241,7 +244,25 @@ def open_inference(model_dir: Path) -> Inference:
     return OnnxInference(model_dir)
 
 
-open_local_inference = OnnxInference
+def open_triton_inference(
+    settings: Settings, names: Mapping[str, str], *, deadline_s: float | None = None
+) -> Inference:
+    """Return the networks called ``names`` in Triton's repository. Nothing is asked yet.
+
+    Raises:
+        SettingsError: A file of TLS cannot be read.
+    """
+    asking = Asking(deadline_s or settings.triton_deadline_s, settings.triton_shared_memory)
+    return TritonInference(_triton(settings), names, asking)
+
+
+def unload_from_triton(settings: Settings, names: Iterable[str]) -> None:
+    """Free what the server holds of the networks called ``names``, if it holds them.
+
+    Raises:
+        InferenceUnavailableError: The server is away.
+    """
+    unload_models(_triton(settings), names)
 
 
 def triton_server(

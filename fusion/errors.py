@@ -17,6 +17,7 @@
     ├── BrokerUnavailableError           retriable
     │   └── SpoolFullError               the broker is away and no more may wait on disk
     ├── InferenceUnavailableError        retriable
+    │   └── ModelBrokenError             a model whose answers cannot be scored
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
@@ -119,6 +120,13 @@ class InferenceUnavailableError(FusionError):
     """The inference server did not answer."""
 
     retriable = True
+
+
+class ModelBrokenError(InferenceUnavailableError):
+    """A model cannot be loaded, fails, or answers what is no number.
+
+    Retriable: nothing is scored until another version takes its place, and nothing is lost.
+    """
 
 
 class LakeUnavailableError(FusionError):

@@ -16,6 +16,7 @@ from flows.cli import (
     export,
     lake,
     learn,
+    models,
     objects,
     plant,
     spool,
@@ -56,6 +57,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
+app.add_typer(models.app, name="models")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
