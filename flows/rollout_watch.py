@@ -55,11 +55,13 @@ class RolloutWatch:
         settings: Settings,
         *,
         limits: Limits | None = None,
+        look_every_s: float = LOOK_EVERY_S,
         open_probe: Callable[[Path], Inference | None] = lambda _: None,
     ) -> None:
         self._plants = list(plants)
         self._settings = settings
         self._clock = wiring.open_clock()
+        self._look_every_s = look_every_s
         budget = sum(plant.scoring.false_alarms_per_day for plant in plants) / len(plants)
         self._limits = limits or Limits(false_alarms_per_day=budget)
         self._journal = journal_of(settings, plants[0])
@@ -89,7 +91,7 @@ class RolloutWatch:
 
     def look(self) -> bool:
         """Return whether other versions have come into service, by a person's step or our own."""
-        if not self._is_due("look", LOOK_EVERY_S):
+        if not self._is_due("look", self._look_every_s):
             return False
         before = self.watched()
         if self._journal.num_bytes == self._num_bytes:

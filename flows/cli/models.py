@@ -21,6 +21,7 @@ from fusion.manifest import load_manifest
 from fusion.plant import NANOSECONDS
 from fusion.rollout.states import Action, Entry, Rollout
 
+ME = getpass.getuser()
 GAUGES_SHOWN = ("skill", "rankme", "probe_r2")
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def compare(
         str | None, typer.Argument(help="Another version; default: the champion.")
     ] = None,
 ) -> None:
-    """Show two versions side by side: what they are, and what their training measured at its end."""
+    """Show two versions side by side: what they are, and what training measured at its end."""
     plant, settings = load_plant(plant_file), Settings.load()
     beside = other or journal_of(settings, plant).state().champion
     if beside is None:
@@ -100,7 +101,7 @@ def promote_version(
     ],
     version: Annotated[str, typer.Option(help="As `fusion models list` names it.")],
     why: Why,
-    who: Who = getpass.getuser(),
+    who: Who = ME,
     share: Annotated[
         float, typer.Option(help="Share of the assets for a canary.", min=0.0, max=1.0)
     ] = CANARY_SHARE,
@@ -124,7 +125,7 @@ def promote_version(
 
 
 @app.command("rollback")
-def rollback_version(plant_file: PlantFile, why: Why, who: Who = getpass.getuser()) -> None:
+def rollback_version(plant_file: PlantFile, why: Why, who: Who = ME) -> None:
     """Take the challenger back; without one, the champion of late: the former one serves again."""
     CONSOLE.print(rollback(Settings.load(), load_plant(plant_file), who=who, why=why).told())
 

@@ -32,7 +32,14 @@ class Limits(BaseModel):
     max_error_rate: float = Field(default=0.05, gt=0, lt=1, description="Of the calls seen")
     min_calls: int = Field(default=20, ge=1, description="Below, errors and latency say nothing.")
     max_p95_s: float = Field(default=0.25, gt=0, description="Latency of one call, 95 %")
-    min_ticks: int = Field(default=120, ge=1, description="Below, alarm rates say nothing.")
+    min_ticks: int = Field(default=60, ge=1, description="Below, alarm rates say nothing.")
+    max_alarm_gap: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="How far the shares of ticks in alarm may lie apart: an alarm that never ends "
+        "is raised only once.",
+    )
     false_alarms_per_day: float = Field(default=1.0, gt=0, description="The plant's budget")
     band_deviations: float = Field(
         default=3.0, gt=0, description="Half width of the band of alarms, in Poisson deviations"
@@ -52,6 +59,8 @@ class Seen(BaseModel):
     num_failed: int = 0
     p95_s: float = 0.0
     num_ticks: int = 0
+    num_alarm_ticks: int = 0
+    """Ticks whose surprise was at or above the threshold."""
     num_alarms: int = 0
     num_nuisance: int = 0
     num_useful: int = 0
@@ -78,41 +87,63 @@ def problem(seen: Seen, beside: Seen, limits: Limits, *, tick_s: float) -> Probl
     """
     if seen.parity_broken is not None:
         return Problem(Rule.PARITY, seen.parity_broken)
-    if seen.num_calls >= limits.min_calls:
-        rate, other = _rate(seen), _rate(beside)
-        if rate > limits.max_error_rate and rate > 2 * other:
-            return Problem(
-                Rule.ERRORS,
-                f"{seen.num_failed} of its last {seen.num_calls} calls failed ({rate:.0%}); "
-                f"{limits.max_error_rate:.0%} may, and beside it {other:.0%} did",
-            )
-        if seen.p95_s > limits.max_p95_s and seen.p95_s > 2 * beside.p95_s:
-            return Problem(
-                Rule.LATENCY,
-                f"95 % of its last {seen.num_calls} calls took up to {seen.p95_s * 1e3:.0f} ms; "
-                f"{limits.max_p95_s * 1e3:.0f} ms may pass, and beside it {beside.p95_s * 1e3:.0f} "
-                "ms did",
-            )
-    if seen.num_ticks >= limits.min_ticks:
-        low, high = expected_alarms(seen.num_ticks, beside, limits, tick_s=tick_s)
-        if not low <= seen.num_alarms <= high:
-            return Problem(
-                Rule.ALARMS,
-                f"it raised {seen.num_alarms} alarms in {seen.num_ticks} ticks, where {low:.0f} to "
-                f"{high:.0f} were expected (beside it {beside.num_alarms}, the plant's budget is "
-                f"{limits.false_alarms_per_day:g} a day)",
-            )
-    judged = seen.num_nuisance + seen.num_useful
-    if (
-        seen.num_nuisance >= limits.max_nuisance
-        and seen.num_nuisance > limits.max_nuisance_share * judged
-    ):
+    return (
+        _problem_of_calls(seen, beside, limits)
+        or _problem_of_alarms(seen, beside, limits, tick_s)
+        or _problem_of_verdicts(seen, limits)
+    )
+
+
+def _problem_of_calls(seen: Seen, beside: Seen, limits: Limits) -> Problem | None:
+    if seen.num_calls < limits.min_calls:
+        return None
+    rate, other = _rate(seen), _rate(beside)
+    if rate > limits.max_error_rate and rate > 2 * other:
         return Problem(
-            Rule.NUISANCE,
-            f"operators called {seen.num_nuisance} of the {judged} alarms that they judged a "
-            "nuisance",
+            Rule.ERRORS,
+            f"{seen.num_failed} of its last {seen.num_calls} calls failed ({rate:.0%}); "
+            f"{limits.max_error_rate:.0%} may, and beside it {other:.0%} did",
+        )
+    if seen.p95_s > limits.max_p95_s and seen.p95_s > 2 * beside.p95_s:
+        return Problem(
+            Rule.LATENCY,
+            f"95 % of its last {seen.num_calls} calls took up to {seen.p95_s * 1e3:.0f} ms; "
+            f"{limits.max_p95_s * 1e3:.0f} ms may pass, and beside it {beside.p95_s * 1e3:.0f} ms "
+            "did",
         )
     return None
+
+
+def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) -> Problem | None:
+    if min(seen.num_ticks, beside.num_ticks) < limits.min_ticks:
+        return None
+    share, other_share = _alarm_share(seen), _alarm_share(beside)
+    if abs(share - other_share) > limits.max_alarm_gap:
+        return Problem(
+            Rule.ALARMS,
+            f"it was above its alarm threshold in {share:.0%} of {seen.num_ticks} ticks, and "
+            f"beside it {other_share:.0%} were; they may lie {limits.max_alarm_gap:.0%} apart",
+        )
+    low, high = expected_alarms(seen.num_ticks, beside, limits, tick_s=tick_s)
+    if not low <= seen.num_alarms <= high:
+        return Problem(
+            Rule.ALARMS,
+            f"it raised {seen.num_alarms} alarms in {seen.num_ticks} ticks, where {low:.0f} to "
+            f"{high:.0f} were expected (beside it {beside.num_alarms}, the plant's budget is "
+            f"{limits.false_alarms_per_day:g} a day)",
+        )
+    return None
+
+
+def _problem_of_verdicts(seen: Seen, limits: Limits) -> Problem | None:
+    judged = seen.num_nuisance + seen.num_useful
+    is_nuisance = seen.num_nuisance > limits.max_nuisance_share * judged
+    if seen.num_nuisance < limits.max_nuisance or not is_nuisance:
+        return None
+    return Problem(
+        Rule.NUISANCE,
+        f"operators called {seen.num_nuisance} of the {judged} alarms that they judged a nuisance",
+    )
 
 
 def expected_alarms(
@@ -144,6 +175,10 @@ def compared(seen: Mapping[str, Seen]) -> dict[str, dict[str, float]]:
         for figure, value in each.figures().items():
             rows.setdefault(figure, {})[version] = value
     return rows
+
+
+def _alarm_share(seen: Seen) -> float:
+    return seen.num_alarm_ticks / seen.num_ticks if seen.num_ticks else 0.0
 
 
 def _rate(seen: Seen) -> float:

@@ -13,7 +13,7 @@ from fusion.errors import InferenceUnavailableError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Inference
 from fusion.rollout.judging import Seen
-from fusion.schema import AlarmEvent, Judgement, Verdict
+from fusion.schema import AlarmEvent, Judgement, Score, Verdict
 
 CALLS_KEPT = 512
 RECENT_S = 30.0
@@ -30,6 +30,7 @@ class Meter:
         self._lock = threading.Lock()
         self._calls: deque[tuple[int, float, bool]] = deque(maxlen=CALLS_KEPT)
         self._num_ticks = 0
+        self._num_alarm_ticks = 0
         self._num_alarms = 0
         self._raised: OrderedDict[str, None] = OrderedDict()
         self._verdicts: dict[str, Judgement | None] = {}
@@ -40,10 +41,11 @@ class Meter:
         with self._lock:
             self._calls.append((self._clock.monotonic_ns(), duration_s, has_failed))
 
-    def scored(self, events: list[AlarmEvent]) -> None:
+    def scored(self, score: Score, events: list[AlarmEvent]) -> None:
         """Note one tick, and what its score did to alarms."""
         with self._lock:
             self._num_ticks += 1
+            self._num_alarm_ticks += score.surprise >= 1
             for event in events:
                 if event.transition == "raised":
                     self._num_alarms += 1
@@ -70,6 +72,7 @@ class Meter:
                 num_failed=sum(has_failed for *_, has_failed in recent),
                 p95_s=float(np.quantile(durations, 0.95)) if durations else 0.0,
                 num_ticks=self._num_ticks,
+                num_alarm_ticks=self._num_alarm_ticks,
                 num_alarms=self._num_alarms,
                 num_nuisance=said.count("nuisance"),
                 num_useful=said.count("useful"),

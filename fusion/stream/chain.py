@@ -104,7 +104,7 @@ class Chain:
             self.scores.append(verdict.score)
             self.events += [*verdict.events, *verdict.health_events]
             if self.meter is not None:
-                self.meter.scored(verdict.events)
+                self.meter.scored(verdict.score, verdict.events)
             self.delivered_tick = window.tick
 
     def checkpoint(self) -> Checkpoint:

@@ -33,4 +33,5 @@ class Shadow:
         except InferenceUnavailableError:
             return  # (the meter has counted it; a window with a hole begins anew)
         if window is not None and is_new:
-            self.meter.scored(self.alarms.update(self.scorer.update(window)))
+            score = self.scorer.update(window)
+            self.meter.scored(score, self.alarms.update(score))
