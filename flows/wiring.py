@@ -63,6 +63,7 @@ __all__ = [
     "PYTHON_MODEL",
     "Backend",
     "Batching",
+    "TritonServer",
     "model_config",
     "quantise",
 ]

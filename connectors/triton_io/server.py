@@ -89,7 +89,7 @@ class TritonServer:
                 f"port {self.grpc_port} must be free, and another Triton answers there; stop it, "
                 "or give another port"
             )
-        self._require_installed()
+        self.require_installed()
         self.repository.mkdir(parents=True, exist_ok=True)
         self._sweep()
         with self.log_file.open("wb") as log:
@@ -136,7 +136,12 @@ class TritonServer:
         if (process := self._process()) is not None:
             process.wait()
 
-    def _require_installed(self) -> None:
+    def require_installed(self) -> None:
+        """Return when the server is there to be started.
+
+        Raises:
+            InputError: It is not; says how to get it.
+        """
         if not self._binary.is_file():
             raise InputError(
                 f"Triton must be installed to be started, and {self._binary} is not there; run "

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def ask(asked: client.InferenceServerClient, name: str, inputs: Arrays) -> Array
     for key, array in inputs.items():
         tensors.append(client.InferInput(key, array.shape, "FP32"))
         tensors[-1].set_data_from_numpy(array)
-    answer = asked.infer(name, tensors, client_timeout=30)
+    answer: Any = asked.infer(name, tensors, client_timeout=30)
     return {each.name: answer.as_numpy(each.name) for each in answer.get_response().outputs}
 
 
