@@ -121,8 +121,11 @@ def test_a_good_version_becomes_champion_and_can_be_rolled_back(
     versions = [score.model_version for score in found]
     assert {"v1", "v2"} == set(versions)
     assert versions[-1] == "v1", "the former champion serves again"
-    # The same networks in other roles say what they say alone, running statistics included.
-    assert [score.surprise for score in found] == [score.surprise for score in alone]
+    # In whatever role it was meanwhile, v1 says what it says alone, running averages included.
+    known = {score.tick: score.surprise for score in alone}
+    assert sorted(known) == [score.tick for score in found]
+    own = [score for score in found if score.model_version == "v1"]
+    assert [score.surprise for score in own] == [known[score.tick] for score in own]
     assert [action for _, action in story.steps()[3:]] == [
         Action.LOADED,
         Action.PROBED,
