@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side test test-fast bench-stream soak faults check services services-stop lock clean
+.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference soak faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -36,6 +36,10 @@ demo-skab-kafka: setup services  ## The same through a real Apache Kafka
 demo-side-by-side: setup  ## Real sound, pictures and telemetry of unrelated machines (pipeline test)
 	$(BIN)/fusion demo side-by-side --data $(DATA)
 
+demo-rollout: setup  ## A challenger is degraded on purpose and goes back by itself; ends with a timeline
+	deploy/triton/install.sh
+	$(BIN)/fusion demo rollout
+
 test: setup  ## Every test, on a real Apache Kafka too (Java 17 and Maven must be there)
 	deploy/prepare-tests.sh
 	$(BIN)/python -m pytest -n 2 --dist loadgroup fusion flows tests
@@ -51,6 +55,10 @@ SOAK_OPTIONS ?=
 bench-stream: setup $(PEERS_STAMP)  ## Measure beside bare clients and Quix Streams (about an hour; BENCH_OPTIONS=--short)
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.stream $(BENCH_OPTIONS)
+
+bench-inference: setup  ## Measure ONNX Runtime, PyTorch and Triton side by side (about 6 minutes; BENCH_OPTIONS=--short)
+	deploy/triton/install.sh
+	$(BIN)/python -m benchmarks.inference $(BENCH_OPTIONS)
 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh
@@ -72,7 +80,7 @@ check: setup  ## ruff, pyright, import rule, lock file
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock deploy/metrics.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
+	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock deploy/metrics.lock deploy/triton/triton.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
 
 services:  ## Start a real Apache Kafka on 127.0.0.1:9092, without Docker
 	deploy/kafka/kafka.sh start

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fusion.errors import InputError
+from fusion.errors import InputError, ModelBrokenError
 
 NETWORKS = ("encoder", "predictor")
 
@@ -41,10 +41,20 @@ class OnnxInference:
     def infer(
         self, network: str, inputs: Mapping[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the named outputs of ``network``."""
+        """Return the named outputs of ``network``.
+
+        Raises:
+            ModelBrokenError: It cannot answer these inputs.
+        """
         session = self._sessions[network]
         names = [output.name for output in session.get_outputs()]
-        values: list[Any] = list(session.run(names, dict(inputs)))
+        try:
+            values: list[Any] = list(session.run(names, dict(inputs)))
+        except Exception as broken:  # ONNX Runtime's errors share no base class of their own.
+            raise ModelBrokenError(
+                f"the network {network!r} must answer the inputs that it was exported with, but: "
+                f"{broken}; serve another version"
+            ) from broken
         return dict(zip(names, values, strict=True))
 
     def close(self) -> None:

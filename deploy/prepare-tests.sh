@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Puts on the machine what the tests need beside Python packages, or says what is missing.
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# 3: this is not the kind of machine that its server runs on.
+"$here/triton/install.sh" || [ $? = 3 ] || exit 4
 if command -v java >/dev/null && command -v mvn >/dev/null; then
   exit 0
 fi

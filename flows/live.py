@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from flows import wiring
+from flows.in_service import InService, Model
+from flows.rollout_watch import RolloutWatch, Watched
 from flows.schemas import open_schemas
+from flows.serving import plants_together
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
-from fusion.errors import BrokerUnavailableError, InputError
-from fusion.manifest import Manifest, load_manifest
+from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, InputError
 from fusion.plant import Plant
-from fusion.ports import Inference, Source
+from fusion.ports import Source
 from fusion.schema import Lost, TopicPartition
-from fusion.scoring import Calibration, Scorer
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     Checkpoint,
@@ -35,24 +37,19 @@ from fusion.stream.placement import Homes, require_same_topics
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.reading import read_to_end
 from fusion.stream.shard import Shard, Step
-from fusion.stream.windows import WindowEncoder
-from fusion.training.package import load_normaliser
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 30.0
 JOIN_PATIENCE_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A plant, and the model version that watches it."""
-
-    plant: Plant
-    model_dir: Path
-
-
 def log_lost(lost: Lost) -> None:
     """Say in the log what the broker had deleted before it was read."""
     logging.getLogger(__name__).warning("%s", lost)
+
+
+def log_paused(why: InferenceUnavailableError) -> None:
+    """Say in the log why scoring waits."""
+    logging.getLogger(__name__).warning("%s", why)
 
 
 @contextlib.contextmanager
@@ -63,11 +60,14 @@ def open_live(
     skip_backlog: bool = False,
     on_beat: Callable[[ProgressWatch], None] = lambda _: None,
     on_lost: Callable[[Lost], None] = log_lost,
+    on_paused: Callable[[InferenceUnavailableError], None] = log_paused,
+    rollout: RolloutWatch | None = None,
 ) -> Iterator[Live]:
     """Yield the live process of plants that share a prefix, each resumed from its checkpoint.
 
     With ``skip_backlog`` the very first start begins at the broker's newest record; every later
-    one goes on where the last one stopped, so that nothing in between is left out.
+    one goes on where the last one stopped, so that nothing in between is left out. With ``rollout``
+    other versions come into service as its journal says, without a record lost or said twice.
 
     Raises:
         ManifestMismatchError: A model was trained for another plant; names what differs.
@@ -82,10 +82,11 @@ def open_live(
         wiring.prepare_topics(settings, each.plant)
     topics = tuple(dict.fromkeys(topic for each in watched for topic in each.plant.sense_topics))
     with contextlib.ExitStack() as stack:
-        models = _load_models(watched, stack)
+        clock = wiring.open_clock()
+        service = stack.enter_context(closing(InService(settings, clock, rollout)))
+        service.bring(watched)
         source = wiring.open_member(settings, (*topics, first.topic("alarm-commands")), group)
         stack.callback(source.close)
-        clock = wiring.open_clock()
 
         def wait(duration_s: float) -> None:
             source.keep_alive()
@@ -97,8 +98,19 @@ def open_live(
         homes = Homes(
             lambda: read_checkpoints(first, settings), clock, wiring.key_partitions(settings, first)
         )
-        opener = _Opener(first, group, settings, models, gate, source, homes, skip_backlog)
-        live = Live(source, clock, lambda number: opener.open_shard(number, live), on_beat, on_lost)
+        together = stack.enter_context(plants_together(settings))
+        opener = _Opener(
+            first, group, settings, service, gate, source, homes, skip_backlog, together
+        )
+        live = Live(
+            source,
+            clock,
+            lambda number: opener.open_shard(number, live),
+            on_beat,
+            on_lost,
+            on_paused,
+            should_reopen=lambda: service.has_changed(live),
+        )
         stack.callback(live.close)
         if skip_backlog:
             live.join(patience_s=JOIN_PATIENCE_S)
@@ -112,11 +124,12 @@ class _Opener:
     plant: Plant
     group: str
     settings: Settings
-    models: Mapping[str, _Model]
+    service: InService
     gate: Gate
     source: Source
     homes: Homes
     skip_backlog: bool
+    together: Executor | None
 
     def open_shard(self, number: int, live: Live) -> Shard:
         """Return the shard, with the source at the oldest record that it needs.
@@ -146,6 +159,7 @@ class _Opener:
                 checkpoint=checkpoint,
                 starts=starts,
                 topic_ids=topic_ids,
+                together=self.together,
             )
             return self._resumed(shard, newest, live)
         except BaseException:
@@ -173,71 +187,47 @@ class _Opener:
 
     def _resumed(self, shard: Shard, newest: Mapping[str, bytes], live: Live) -> Shard:
         """Return ``shard`` with the plants that were in it before."""
-        for address, model in self.models.items():
+        for address, model in self.service.models.items():
             before = checkpoint_of(model.plant, newest)
             if before is not None and before.partition == shard.number:
-                chain = _open_chain(model, self.gate, live, shard.number, newest)
+                chain = self._open(model, live, shard.number, newest)
                 shard.add(address, chain)
         return shard
 
     def _chain(
         self, address: str, number: int, newest: Mapping[str, bytes], live: Live
     ) -> Chain | None:
-        model = self.models.get(address)
+        model = self.service.models.get(address)
         if model is None:
             return None
         self.homes.require(address, number)
-        return _open_chain(model, self.gate, live, number, newest)
+        return self._open(model, live, number, newest)
 
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """What the chains of one plant are made of."""
-
-    plant: Plant
-    model_dir: Path
-    manifest: Manifest
-    inference: Inference
-    calibration: Calibration
-
-
-def _load_models(watched: Sequence[Watched], stack: contextlib.ExitStack) -> dict[str, _Model]:
-    models: dict[str, _Model] = {}
-    for each in watched:
-        manifest = load_manifest(each.model_dir)
-        manifest.require_fits(each.plant)
-        inference = wiring.open_inference(each.model_dir)
-        stack.callback(inference.close)
-        models[str(each.plant.address)] = _Model(
-            each.plant, each.model_dir, manifest, inference, Calibration.load(each.model_dir)
+    def _open(self, model: Model, live: Live, number: int, newest: Mapping[str, bytes]) -> Chain:
+        """Return the chain of a plant, resumed from its checkpoint."""
+        plant = model.plant
+        chain = Chain(
+            plant=plant,
+            model_version=model.served.version,
+            intake=Intake(
+                plant,
+                live.clock,
+                context_ticks=model.context_ticks,
+                has_unread=lambda topic: live.has_unread(TopicPartition(topic, number)),
+                gate=self.gate,
+            ),
+            windows=model.served.windows(plant),
+            scorer=model.served.scorer(plant),
+            alarms=AlarmEngine(plant),
+            partition=number,
+            meter=model.served.meter,
+            shadow=model.shadow(),
         )
-    return models
-
-
-def _open_chain(
-    model: _Model, gate: Gate, live: Live, number: int, newest: Mapping[str, bytes]
-) -> Chain:
-    """Return the chain of a plant, resumed from its checkpoint."""
-    plant, manifest = model.plant, model.manifest
-    chain = Chain(
-        plant=plant,
-        model_version=manifest.version,
-        intake=Intake(
-            plant,
-            live.clock,
-            context_ticks=manifest.window_ticks,
-            has_unread=lambda topic: live.has_unread(TopicPartition(topic, number)),
-            gate=gate,
-        ),
-        windows=WindowEncoder(model.inference, plant, manifest, load_normaliser(model.model_dir)),
-        scorer=Scorer(model.calibration, plant, manifest.version),
-        alarms=AlarmEngine(plant),
-        partition=number,
-    )
-    checkpoint = checkpoint_of(plant, newest)
-    if checkpoint is not None:
-        chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
-    return chain
+        checkpoint = checkpoint_of(plant, newest)
+        if checkpoint is not None:
+            chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
+            chain.take_over(self.service.averages.get(str(plant.address), {}))
+        return chain
 
 
 def _require_together(watched: Sequence[Watched]) -> Plant:
@@ -285,7 +275,7 @@ def run_live(
 
     yield from live.steps(should_stop=is_done)
     if is_read_out:
-        yield from live.finish()
+        yield from live.finish(should_stop=should_stop)
 
 
 def watch(
@@ -297,6 +287,8 @@ def watch(
     on_beat: Callable[[ProgressWatch], None] = lambda _: None,
     on_away: Callable[[BrokerUnavailableError, float], None] = lambda _error, _pause_s: None,
     on_lost: Callable[[Lost], None] = log_lost,
+    on_paused: Callable[[InferenceUnavailableError], None] = log_paused,
+    rollout: RolloutWatch | None = None,
 ) -> Iterator[tuple[Live, Step]]:
     """Yield every step for ever, also across times when the broker is away.
 
@@ -308,7 +300,13 @@ def watch(
     while not should_stop():
         try:
             with open_live(
-                watched, settings, skip_backlog=skip_backlog, on_beat=on_beat, on_lost=on_lost
+                watched if rollout is None else rollout.watched(),
+                settings,
+                skip_backlog=skip_backlog,
+                on_beat=on_beat,
+                on_lost=on_lost,
+                on_paused=on_paused,
+                rollout=rollout,
             ) as live:
                 for step in run_live(live, should_stop=should_stop):
                     pause_s = FIRST_PAUSE_S

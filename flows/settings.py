@@ -165,6 +165,54 @@ class Settings(BaseSettings):
         default=None, description="Certificate (PEM) of the authority to trust beside the usual."
     )
 
+    inference: Literal["local", "triton"] = Field(
+        default="local", description="ONNX Runtime in this process, or NVIDIA Triton over gRPC."
+    )
+    triton_address: str = Field(
+        default="127.0.0.1:8001",
+        pattern=r"^[a-zA-Z0-9.:-]+:\d{1,5}$",
+        description="Host and port of Triton's gRPC.",
+    )
+    triton_repository: Path | None = Field(
+        default=None,
+        description="Model repository that Triton reads; without it triton in FUSION_DATA_DIR.",
+    )
+    triton_home: Path = Field(
+        default=Path(".services/triton"),
+        description="Where deploy/triton/install.sh put the server that `fusion triton` starts.",
+    )
+    triton_deadline_s: float = Field(
+        default=2.0, gt=0, le=60, description="No answer within this time is a failure."
+    )
+    triton_shared_memory: bool = Field(
+        default=False, description="Pass arrays through memory; only where Triton runs here too."
+    )
+    triton_backend: Literal["python", "onnxruntime"] = Field(
+        default="python",
+        description="What runs the networks in Triton: onnxruntime in NVIDIA's container; python "
+        "where the server has no such backend.",
+    )
+    triton_ca_file: Path | None = Field(
+        default=None, description="Mutual TLS: PEM of the authority that signed the server."
+    )
+    triton_cert_file: Path | None = Field(
+        default=None, description="Mutual TLS: PEM of this client's certificate."
+    )
+    triton_key_file: Path | None = Field(
+        default=None, description="Mutual TLS: PEM of its key, without a passphrase."
+    )
+
+    @model_validator(mode="after")
+    def _triton_tls_is_whole(self) -> Self:
+        files = ("triton_ca_file", "triton_cert_file", "triton_key_file")
+        given = {name for name in files if getattr(self, name) is not None}
+        if given and len(given) < len(files):
+            raise ValueError(
+                f"{_variables(files)} belong together, got only {_variables(given)}; set all three "
+                "or none"
+            )
+        return self
+
     mlflow_uri: str = Field(
         default="",
         description="Where training runs are kept: an MLflow server such as "
@@ -187,6 +235,11 @@ class Settings(BaseSettings):
     def broker_path(self) -> Path:
         """The embedded broker's file."""
         return self.data_dir / "broker.sqlite"
+
+    @property
+    def triton_repository_dir(self) -> Path:
+        """The folder that Triton loads models from."""
+        return self.triton_repository or self.data_dir / "triton"
 
     @property
     def lake_uri(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
@@ -21,7 +21,21 @@ from connectors.kafka_io import (
 )
 from connectors.local_inference import OnnxInference
 from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
+from connectors.onnx_quantisation import quantise
 from connectors.system_clock import SystemClock
+from connectors.triton_io import (
+    PYTHON_MODEL,
+    Asking,
+    Backend,
+    Batching,
+    ClientTls,
+    ServerTls,
+    TritonAccess,
+    TritonInference,
+    TritonServer,
+    model_config,
+    unload_models,
+)
 from flows.carrier import BackgroundCarrier
 from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
@@ -44,6 +58,15 @@ from fusion.stream.reading import read_to_end
 from fusion.stream.spool import SpoolingPublisher
 from fusion.stream.spool_log import SPOOL_GROUP, SPOOL_TOPIC
 from fusion.upkeep import LakeUpkeep
+
+__all__ = [
+    "PYTHON_MODEL",
+    "Backend",
+    "Batching",
+    "TritonServer",
+    "model_config",
+    "quantise",
+]
 
 
 def open_clock() -> Clock:
@@ -220,6 +243,73 @@ def open_lake_upkeep(settings: Settings) -> LakeUpkeep:
 def open_inference(model_dir: Path) -> Inference:
     """Return the networks of the model version in ``model_dir``, run in this process."""
     return OnnxInference(model_dir)
+
+
+def open_triton_inference(
+    settings: Settings, names: Mapping[str, str], *, deadline_s: float | None = None
+) -> Inference:
+    """Return the networks called ``names`` in Triton's repository. Nothing is asked yet.
+
+    Raises:
+        SettingsError: A file of TLS cannot be read.
+    """
+    asking = Asking(deadline_s or settings.triton_deadline_s, settings.triton_shared_memory)
+    return TritonInference(_triton(settings), names, asking)
+
+
+def unload_from_triton(settings: Settings, names: Iterable[str]) -> None:
+    """Free what the server holds of the networks called ``names``, if it holds them.
+
+    Raises:
+        InferenceUnavailableError: The server is away.
+    """
+    unload_models(_triton(settings), names)
+
+
+def triton_server(
+    settings: Settings,
+    *,
+    metrics_port: int = 8002,
+    cert: Path | None = None,
+    key: Path | None = None,
+    client_ca: Path | None = None,
+) -> TritonServer:
+    """Return the server of this machine, running or not. With ``cert`` it speaks mutual TLS only.
+
+    Raises:
+        SettingsError: Only some of the files of TLS are given.
+    """
+    access = _triton(settings)
+    host, _, port = access.address.rpartition(":")
+    return TritonServer(
+        home=settings.triton_home,
+        repository=settings.triton_repository_dir,
+        run_dir=settings.data_dir / "triton-server",
+        grpc_port=int(port),
+        metrics_port=metrics_port,
+        host=host,
+        tls=_server_tls(access, cert, key, client_ca),
+        client_tls=access.tls,
+    )
+
+
+def _server_tls(
+    access: TritonAccess, cert: Path | None, key: Path | None, client_ca: Path | None
+) -> ServerTls | None:
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None or client_ca is None or access.tls is None:
+        raise SettingsError(
+            "mutual TLS needs --cert, --key and --client-ca, and FUSION_TRITON_CA_FILE, "
+            "..._CERT_FILE and ..._KEY_FILE to ask the server whether it is ready; give all"
+        )
+    return ServerTls(cert, key, client_ca)
+
+
+def _triton(settings: Settings) -> TritonAccess:
+    ca, cert, key = settings.triton_ca_file, settings.triton_cert_file, settings.triton_key_file
+    tls = ClientTls(ca, cert, key) if ca and cert and key else None
+    return TritonAccess(settings.triton_address, tls)
 
 
 def open_tracking(settings: Settings) -> Tracking | None:

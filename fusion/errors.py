@@ -9,13 +9,15 @@
     │   ├── TopicMismatchError           topics that are not as the plant describes them
     │   ├── RecipeError                  what to train
     │   ├── SchemaError                  a writer's schema that cannot be read here
-    │   └── ManifestMismatchError        a model that does not fit the plant
+    │   ├── ManifestMismatchError        a model that does not fit the plant
+    │   └── ParityError                  a runtime that answers otherwise than the model did
     ├── RecordError                      one record cannot be used; goes to dead-letters
     ├── CollapseError                    a training run that lost its embedding
     ├── FencedError                      another process has taken this one's place
     ├── BrokerUnavailableError           retriable
     │   └── SpoolFullError               the broker is away and no more may wait on disk
     ├── InferenceUnavailableError        retriable
+    │   └── ModelBrokenError             a model whose answers cannot be scored
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
@@ -67,6 +69,10 @@ class ManifestMismatchError(InputError):
     """A model was trained for another plant than the one it is asked to serve."""
 
 
+class ParityError(InputError):
+    """A runtime or a quantised network answers the golden windows otherwise than the model did."""
+
+
 class DeadLetterReason(StrEnum):
     """Why a record could not be used; the ``reason`` header of its dead letter."""
 
@@ -114,6 +120,13 @@ class InferenceUnavailableError(FusionError):
     """The inference server did not answer."""
 
     retriable = True
+
+
+class ModelBrokenError(InferenceUnavailableError):
+    """A model cannot be loaded, fails, or answers what is no number.
+
+    Retriable: nothing is scored until another version takes its place, and nothing is lost.
+    """
 
 
 class LakeUnavailableError(FusionError):

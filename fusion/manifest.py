@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +51,9 @@ class Manifest(BaseModel):
     num_calibration_ticks: int
     gauges: tuple[dict[str, float], ...] = Field(
         description="Every measurement of the training run"
+    )
+    precision: Literal["fp32", "int8"] = Field(
+        default="fp32", description="int8: weights of the networks are quantised."
     )
 
     def require_fits(self, plant: Plant) -> None:

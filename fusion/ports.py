@@ -125,6 +125,7 @@ class Inference(Protocol):
 
         Raises:
             InferenceUnavailableError: The server did not answer in time; nothing was scored.
+            ModelBrokenError: The network cannot answer these inputs, or cannot be loaded.
         """
         ...
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from filelock import FileLock
+
+from connectors.triton_io import TritonServer
 
 ROOT = Path(__file__).parent.parent
 KAFKA_SCRIPT = ROOT / "deploy" / "kafka" / "kafka.sh"
@@ -201,6 +204,44 @@ class S3Server:
             "S3_KEYSTORE": "" if self.keystore is None else str(self.keystore),
         }
         subprocess.run([S3_SCRIPT, action], env=environment, check=True, timeout=timeout_s)
+
+
+TRITON_HOME = ROOT / ".services" / "triton"
+
+
+def make_triton(folder: Path, **options: Any) -> TritonServer:
+    """Return a Triton of its own, not started; skip where the server cannot be had, not in CI."""
+    if not (TRITON_HOME / "triton.lock").is_file() and not IS_CI:
+        pytest.skip(
+            f"a real Triton must be in {TRITON_HOME}; deploy/triton/install.sh puts it there"
+        )
+    return TritonServer(
+        home=TRITON_HOME,
+        repository=folder / "repository",
+        run_dir=folder / "run",
+        grpc_port=free_port(),
+        metrics_port=free_port(),
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A real Triton on free ports with an empty repository; whoever kills it starts it again."""
+    server = make_triton(tmp_path_factory.mktemp("triton"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model version that nothing has trained, exported as training does it."""
+    from tests.models import make_model
+
+    return make_model(tmp_path_factory.mktemp("models") / "duo" / "1")
 
 
 def require_java() -> None:

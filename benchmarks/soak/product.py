@@ -13,8 +13,9 @@ from benchmarks.soak.signals import soak_payloads
 from flows import wiring
 from flows.ingest import ingest_once
 from flows.learn import train_from_lake
-from flows.live import Watched, open_live, run_live
+from flows.live import open_live, run_live
 from flows.replay import replay
+from flows.rollout_watch import Watched
 from flows.settings import Settings
 from fusion.alignment import Counts
 from fusion.plant import Plant

@@ -13,13 +13,16 @@ from flows.cli import (
     dead_letters,
     demo,
     evaluate,
+    export,
     lake,
     learn,
+    models,
     objects,
     plant,
     spool,
     stream,
     topics,
+    triton,
     what_if,
 )
 from flows.terminal import CONSOLE
@@ -43,6 +46,7 @@ app.command("simulate")(stream.simulate_rig)
 app.command("replay")(stream.replay)
 app.command("ingest")(learn.ingest)
 app.command("train")(learn.train)
+app.command("export")(export.export)
 app.command("live")(stream.live)
 app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
@@ -53,6 +57,8 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
+app.add_typer(models.app, name="models")
+app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
 

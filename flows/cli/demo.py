@@ -51,6 +51,26 @@ def rig(
 
 
 @app.command()
+def rollout(
+    out: Out = None,
+    seed: Seed = 0,
+    normal_minutes: Annotated[
+        float, typer.Option(help="Normal running to learn from, in plant time.", min=3)
+    ] = 8.0,
+) -> None:
+    """Promote a challenger that was degraded on purpose; it goes back by itself. Then a good one.
+
+    On the simulated rig, through a real Triton where deploy/triton/install.sh has been run.
+    """
+    from flows.demo.rollout import run_rollout_demo  # noqa: PLC0415 torch takes seconds to import
+
+    picture = run_rollout_demo(
+        PLANTS / "rig.yaml", out or Path("out/demo-rollout"), seed=seed, minutes=normal_minutes
+    )
+    CONSOLE.print(f"[bold]open {picture}[/bold]")
+
+
+@app.command()
 def skab(
     data: Data,
     out: Out = None,

@@ -15,18 +15,18 @@ from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
 from flows.cli.spool import drain, say_what_waits, waiting_note
 from flows.health import Health, serve_health
-from flows.live import Watched, open_live, run_live, watch
-from flows.models import newest_model
+from flows.live import open_live, run_live, watch
 from flows.operate import acknowledge, alarm_states
 from flows.replay import ReplayReport
 from flows.replay import replay as send
 from flows.replay_payloads import load_replay
+from flows.rollout_watch import RolloutWatch, Watched
 from flows.schemas import publish_schemas
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, alarm_table, counts_table, progress_bar
 from fusion.alignment import Counts
-from fusion.errors import BrokerUnavailableError, InputError
+from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, InputError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import Lost, Payload, TopicPartition
 from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
@@ -153,7 +153,10 @@ def live(
     ],
     model: Annotated[
         Path | None,
-        typer.Option(help="Model version to serve, with one plant; default: the newest one."),
+        typer.Option(
+            help="Model version to serve, with one plant. Default: the champion of `fusion "
+            "models`, and the newest one before there is any."
+        ),
     ] = None,
     until_caught_up: Annotated[
         bool, typer.Option("--until-caught-up", help="End when every record is read.")
@@ -173,7 +176,7 @@ def live(
     away.
     """
     settings = Settings.load()
-    watched = _watched(plant_files, model, settings)
+    watched, rollout = _watched(plant_files, model, settings)
     health = Health(wiring.open_clock())
 
     def tell_away(away: BrokerUnavailableError, pause_s: float) -> None:
@@ -183,6 +186,10 @@ def live(
     def tell_lost(lost: Lost) -> None:
         CONSOLE.print(f"[bold red]records are lost:[/bold red] {escape(str(lost))}")
 
+    def tell_paused(why: InferenceUnavailableError) -> None:
+        health.away(str(why))
+        CONSOLE.print(f"[yellow]scoring waits, nothing is dropped:[/yellow] {escape(str(why))}")
+
     with (
         stop_on_signals() as should_stop,
         serve_health(health, settings.health_address),
@@ -190,7 +197,14 @@ def live(
     ):
         if until_caught_up:
             counts = _watch_to_end(
-                watched, settings, should_stop, table, tell_lost, skip_backlog=skip_backlog
+                watched,
+                settings,
+                should_stop,
+                table,
+                tell_lost,
+                tell_paused,
+                rollout,
+                skip_backlog=skip_backlog,
             )
         else:
             counts: dict[TopicPartition, Counts] = {}
@@ -202,20 +216,28 @@ def live(
                 on_beat=health.beat,
                 on_away=tell_away,
                 on_lost=tell_lost,
+                on_paused=tell_paused,
+                rollout=rollout,
             ):
                 table.show(step, chain)
                 counts = chain.counts()
     CONSOLE.print(counts_table(counts))
 
 
-def _watched(plant_files: list[Path], model: Path | None, settings: Settings) -> list[Watched]:
+def _watched(
+    plant_files: list[Path], model: Path | None, settings: Settings
+) -> tuple[list[Watched], RolloutWatch | None]:
+    """Return who watches each plant, and what follows the journal of versions."""
     plants = [load_plant(path) for path in plant_files]
     if model is not None and len(plants) > 1:
         raise InputError(
             f"--model names the model of one plant, got {len(plants)} plants; leave it out to "
             "serve the newest model of each"
         )
-    return [Watched(plant, model or newest_model(settings, plant)) for plant in plants]
+    if model is not None:
+        return [Watched(plants[0], model)], None
+    rollout = RolloutWatch(plants, settings)
+    return rollout.watched(), rollout
 
 
 def _watch_to_end(
@@ -224,10 +246,19 @@ def _watch_to_end(
     should_stop: Callable[[], bool],
     table: LiveTable,
     on_lost: Callable[[Lost], None],
+    on_paused: Callable[[InferenceUnavailableError], None],
+    rollout: RolloutWatch | None,
     *,
     skip_backlog: bool,
 ) -> dict[TopicPartition, Counts]:
-    with open_live(watched, settings, skip_backlog=skip_backlog, on_lost=on_lost) as chain:
+    with open_live(
+        watched,
+        settings,
+        skip_backlog=skip_backlog,
+        on_lost=on_lost,
+        on_paused=on_paused,
+        rollout=rollout,
+    ) as chain:
         for step in run_live(chain, should_stop=should_stop, may_end=lambda: True):
             table.show(step, chain)
         return chain.counts()

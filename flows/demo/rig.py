@@ -15,8 +15,9 @@ from flows.cli.stream import publish
 from flows.demo.gather import DemoRun, report_inputs
 from flows.demo.place import DemoPlace, make_place
 from flows.demo.story import Story
-from flows.live import Watched, open_live, run_live
+from flows.live import open_live, run_live
 from flows.report import faults_from_truth, write_report
+from flows.rollout_watch import Watched
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, counts_table
 from fusion.alignment import Counts

@@ -7,20 +7,30 @@ together with the offsets that it answers for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 from fusion.alarms import AlarmEngine
 from fusion.alignment import Observation
 from fusion.alignment.ledger import to_key
 from fusion.plant import Plant
+from fusion.rollout.metering import Meter
 from fusion.schema import AlarmCommand, AlarmEvent, Message, Record, Score
 from fusion.scoring import Scorer
 from fusion.stream.checkpoint import Checkpoint, ScorerCheckpoint
 from fusion.stream.intake import Intake
 from fusion.stream.outbox import Outbox
+from fusion.stream.shadow import Shadow
 from fusion.stream.verdict import judge
 from fusion.stream.windows import WindowEncoder
+
+
+class Averages(NamedTuple):
+    """The running statistics of one version's score after ``tick``."""
+
+    tick: int
+    scorer: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -35,6 +45,10 @@ class Chain:
     alarms: AlarmEngine
     partition: int = 0
     delivered_tick: int = -1
+    meter: Meter | None = None
+    """Counts what the version in service does."""
+    shadow: Shadow | None = None
+    """Another version that scores the same ticks and says nothing."""
     outbox: Outbox = field(init=False)
     scores: list[Score] = field(default_factory=list[Score])
     events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
@@ -74,7 +88,9 @@ class Chain:
         """
         while self._closed:
             window = self.windows.push(self._closed[0])  # -> embeddings of the last T ticks
-            self._closed.popleft()
+            observation = self._closed.popleft()
+            if self.shadow is not None:
+                self.shadow.follow(observation, is_new=observation.tick > self.delivered_tick)
             if window is None or window.tick <= self.delivered_tick:
                 continue  # (rebuilding the window of a restart)
             verdict = judge(
@@ -87,6 +103,8 @@ class Chain:
             self.outbox.verdict(verdict)
             self.scores.append(verdict.score)
             self.events += [*verdict.events, *verdict.health_events]
+            if self.meter is not None:
+                self.meter.scored(verdict.score, verdict.events)
             self.delivered_tick = window.tick
 
     def checkpoint(self) -> Checkpoint:
@@ -118,7 +136,8 @@ class Chain:
     def resume(self, checkpoint: Checkpoint, scorer: ScorerCheckpoint | None) -> None:
         """Go on where ``checkpoint`` was written. Call once, before the first record.
 
-        Alarms survive a change of model; the running statistics of the scores do not.
+        Alarms survive a change of model; the running statistics of the scores only where
+        :meth:`take_over` brings those of the version that now serves.
         """
         self.intake.restore(checkpoint.intake)
         self.alarms.restore(checkpoint.alarms)
@@ -126,3 +145,22 @@ class Chain:
         if scorer is not None and scorer.model_version == self.model_version:
             self.scorer.restore(scorer.scorer)
             self._saved_tick = scorer.tick
+
+    def averages(self) -> dict[str, Averages]:
+        """Return the running statistics of each version's score, up to the newest tick."""
+        found = {self.model_version: Averages(self.delivered_tick, self.scorer.snapshot())}
+        if self.shadow is not None:
+            snapshot = self.shadow.scorer.snapshot()
+            found[self.shadow.model_version] = Averages(self.delivered_tick, snapshot)
+        return found
+
+    def take_over(self, known: Mapping[str, Averages]) -> None:
+        """Let both versions go on with the statistics that they had in another role.
+
+        Those of an older tick than the checkpoint's are of no use: ticks are missing in them.
+        """
+        now = {name: each for name, each in known.items() if each.tick == self.delivered_tick}
+        if self.shadow is not None and self.shadow.model_version in now:
+            self.shadow.scorer.restore(now[self.shadow.model_version].scorer)
+        if self.model_version in now and self._saved_tick < self.delivered_tick:
+            self.scorer.restore(now[self.model_version].scorer)

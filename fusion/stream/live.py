@@ -39,6 +39,10 @@ class Live:
     """Called about once a second while the loop goes round; what a watchdog listens to."""
     on_lost: Callable[[Lost], None] = lambda _: None
     """Hears of every record that the broker had deleted before it was read."""
+    on_paused: Callable[[InferenceUnavailableError], None] = lambda _: None
+    """Hears, each time anew, why scoring waits. The stream is held back, nothing is dropped."""
+    should_reopen: Callable[[], bool] = lambda: False
+    """Whether other models have come into service: every shard is then opened anew with them."""
     shards: dict[int, Shard] = field(default_factory=dict[int, Shard])
     progress: ProgressWatch = field(default_factory=ProgressWatch)
     _stamps: dict[int, frozenset[tuple[TopicPartition, int]]] = field(
@@ -69,6 +73,10 @@ class Live:
             FencedError: Another process has taken this one's place for good.
         """
         while not should_stop():
+            if self.should_reopen():
+                for number in list(self.shards):
+                    yield from self._say(number)
+                self._let_go()
             batches = by_number(self.source.poll(timeout_s=POLL_TIMEOUT_S))
             self._opened.clear()
             self._is_end_fresh = False
@@ -83,11 +91,11 @@ class Live:
         for number in list(self.shards):
             yield from self._say(number)
 
-    def finish(self) -> Iterator[Step]:
+    def finish(self, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Step]:
         """Score the ticks that are still open, as if their missing records never came."""
         for number, shard in list(self.shards.items()):
             shard.flush()
-            shard.work()
+            self._work(number, should_stop)
             yield from self._say(number)
 
     def is_caught_up(self) -> bool:
@@ -131,24 +139,33 @@ class Live:
         """Take what one poll brought through the whole chain; say it when it is time."""
         if number in self.shards:  # (it may have moved while another shard was at work)
             self.shards[number].take(records)
+        if not self._work(number, should_stop):
+            return
+        now_ns = self.clock.monotonic_ns()
+        if now_ns - self._said_ns.get(number, 0) >= SAY_EVERY_S * NANOSECONDS:
+            yield from self._say(number)
+
+    def _work(self, number: int, should_stop: Callable[[], bool]) -> bool:
+        """Score what is aligned, however long inference is away; False when told to stop."""
         pause_s = FIRST_PAUSE_S
         while number in self.shards:
             try:
                 self.shards[number].work()
                 break
-            except InferenceUnavailableError:
+            except InferenceUnavailableError as why:
                 if should_stop():
                     self._drop(number)  # (what was taken and not said is read again)
-                    return
+                    return False
+                self.on_paused(why)
             # Paused but polling: the group must not think that this member is gone.
             self.source.keep_alive()
             self.clock.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
+            if self.should_reopen():
+                self._let_go()
             self._follow_assignment()
             self._look_around()
-        now_ns = self.clock.monotonic_ns()
-        if now_ns - self._said_ns.get(number, 0) >= SAY_EVERY_S * NANOSECONDS:
-            yield from self._say(number)
+        return True
 
     def _say(self, number: int) -> Iterator[Step]:
         shard = self.shards.get(number)
@@ -199,6 +216,12 @@ class Live:
         shard = self.shards.pop(number, None)
         if shard is not None:
             shard.close()
+
+    def _let_go(self) -> None:
+        """Drop every shard, to be opened anew: what was taken and not said is read again."""
+        for number in list(self._stamps):
+            self._drop(number)
+            del self._stamps[number]
 
     def _look_around(self) -> None:
         """About once a second: where reading stands."""

@@ -5,7 +5,7 @@ Shapes: T ticks, N ticks of a batch, H horizons, U set-points.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import Observation
+from fusion.errors import ModelBrokenError
 from fusion.features import Normaliser, extract, held
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
@@ -83,9 +84,7 @@ class WindowEncoder:
 
     def _encode(self, observations: list[Observation]) -> list[_Tick]:
         features = extract(observations, self._plant, self._normaliser)
-        encoded = self._inference.infer(
-            "encoder", {**features.inputs, "presence": features.presence_NM}
-        )
+        encoded = self._ask("encoder", {**features.inputs, "presence": features.presence_NM})
         arrays = {
             **encoded,
             "presence": features.presence_NM,
@@ -96,6 +95,23 @@ class WindowEncoder:
             _Tick(o.tick, dict(o.usable), {name: array[i] for name, array in arrays.items()})
             for i, o in enumerate(observations)
         ]
+
+    def _ask(self, network: str, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Return what the network says, all of it numbers where all of ``inputs`` are.
+
+        Raises:
+            InferenceUnavailableError: It did not answer.
+            ModelBrokenError: It answered with NaN or infinity: a score made of it would say
+                nothing, and raise no alarm.
+        """
+        outputs = self._inference.infer(network, inputs)
+        broken = [name for name, array in outputs.items() if not np.isfinite(array).all()]
+        if broken and all(np.isfinite(array).all() for array in inputs.values()):
+            raise ModelBrokenError(
+                f"the network {network!r} must answer finite inputs with finite numbers, but "
+                f"{broken} holds others; roll back to another version"
+            )
+        return outputs
 
     def _follow(self, tick: _Tick) -> _Window | None:
         """Return the window that ends with ``tick``; None until it is full."""
@@ -113,7 +129,7 @@ class WindowEncoder:
             return np.stack([each.arrays[name] for each in windows])
 
         setpoints_BTU = stacked("setpoints")
-        predicted = self._inference.infer(
+        predicted = self._ask(
             "predictor",
             {
                 "z": stacked("z"),

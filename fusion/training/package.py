@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from fusion.errors import InputError
@@ -33,7 +34,7 @@ from fusion.training.loop import Trained
 NORMALISER_FILE = "normaliser.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
-PARITY_TOLERANCE = 1e-3
+Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @contextlib.contextmanager
@@ -45,17 +46,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        for file in beside.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+        for written in (*beside.rglob("*"), beside):
+            _sync(written)
         beside.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_networks(trained: Trained, golden: Batch, folder: Path) -> None:
@@ -66,12 +70,11 @@ def write_networks(trained: Trained, golden: Batch, folder: Path) -> None:
         ENCODER: (EncoderNetwork(model), encoder_inputs),
         PREDICTOR: (PredictorNetwork(model), predictor_inputs),
     }
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, NDArray[np.generic]] = {}
     for name, (network, inputs) in networks.items():
         export_onnx(network, inputs, folder / f"{name}.onnx")
-        arrays |= {f"{name}.in.{key}": value for key, value in inputs.items()}
-        arrays |= {f"{name}.out.{key}": value for key, value in run_torch(network, inputs).items()}
-    save_file(_contiguous(arrays), folder / GOLDEN_FILE)
+        arrays |= golden_arrays(name, inputs, run_torch(network, inputs))
+    write_golden(folder, arrays)
     save_file(_contiguous(trained.normaliser.statistics), folder / NORMALISER_FILE)
     weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     save_file(_contiguous(weights), folder / WEIGHTS_FILE)
@@ -132,5 +135,16 @@ def load_golden(
     )
 
 
-def _contiguous(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def write_golden(folder: Path, arrays: Arrays) -> None:
+    """Write golden arrays under their full names, such as ``encoder.out.z``."""
+    save_file(_contiguous(arrays), folder / GOLDEN_FILE)
+
+
+def golden_arrays(network: str, inputs: Arrays, outputs: Arrays) -> dict[str, NDArray[np.generic]]:
+    """Return golden inputs and outputs of ``network`` under their full names."""
+    named = {f"{network}.in.{key}": value for key, value in inputs.items()}
+    return named | {f"{network}.out.{key}": value for key, value in outputs.items()}
+
+
+def _contiguous(arrays: Arrays) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -14,7 +14,8 @@ from flows.backfill import BackfillReport, Pending, Wanted, backfill
 from flows.backfill_shard import ShardDone, ShardJob, compute_shard
 from flows.cli.plant import load_plant
 from flows.ingest import ingest_once
-from flows.live import Watched, open_live, run_live
+from flows.live import open_live, run_live
+from flows.rollout_watch import Watched
 from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.plant import Plant, StreamSender

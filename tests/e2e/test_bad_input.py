@@ -12,8 +12,9 @@ import pytest
 
 from flows import wiring
 from flows.cli.plant import load_plant
-from flows.live import Watched, open_live, run_live
+from flows.live import open_live, run_live
 from flows.operate import scores
+from flows.rollout_watch import Watched
 from flows.settings import Settings
 from fusion.alignment import Counts
 from fusion.errors import ManifestMismatchError

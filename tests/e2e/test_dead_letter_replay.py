@@ -11,7 +11,8 @@ import yaml
 from flows import wiring
 from flows.cli.plant import load_plant
 from flows.dead_letters import judge, read_dead_letters, replay_dead_letters
-from flows.live import Watched, open_live, run_live
+from flows.live import open_live, run_live
+from flows.rollout_watch import Watched
 from flows.settings import Settings
 from fusion.alignment import Counts, dead_letter
 from fusion.errors import DeadLetterReason, RecordError

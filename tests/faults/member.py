@@ -23,7 +23,8 @@ from connectors.embedded_broker import EmbeddedPublisher
 from connectors.kafka_io import KafkaPublisher, KafkaSource
 from connectors.kafka_io import source as kafka_source
 from flows.cli.plant import load_plant
-from flows.live import Watched, open_live, run_live
+from flows.live import open_live, run_live
+from flows.rollout_watch import Watched
 from flows.settings import Settings
 from fusion.errors import BrokerUnavailableError, FencedError
 from fusion.schema import Record

@@ -24,6 +24,7 @@ LOCKS = [
     "deploy/bootstrap.lock",
     "deploy/metrics.lock",
     "benchmarks/peers.lock",
+    "deploy/triton/triton.lock",
 ]
 
 

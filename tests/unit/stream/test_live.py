@@ -296,3 +296,37 @@ def test_what_is_lost_is_accounted_for_where_it_is_read_and_told(rig: Rig) -> No
     assert rig.shards[0].lost == told == [ours]
     assert rig.live.total().lost == 4
     assert rig.live.progress.lost == {AUDIO: 4}
+
+
+def test_whoever_listens_hears_why_scoring_waits(rig: Rig) -> None:
+    heard: list[InferenceUnavailableError] = []
+    rig.live.on_paused = heard.append
+    rig.next_shard.failures = [InferenceUnavailableError("away"), InferenceUnavailableError("yet")]
+    rig.group.batches = [[], [Record("p.audio", 0, 0, "k", b"", {}, 0)]]
+    rig.rounds(5)
+    assert [str(why) for why in heard] == ["away", "yet"]
+    assert rig.group.num_kept_alive >= 2
+
+
+def test_other_models_open_every_shard_anew_after_what_was_taken_is_said(rig: Rig) -> None:
+    asked = iter([False, False, True])
+    rig.live.should_reopen = lambda: next(asked, False)
+    rig.group.batches = [[], [Record("p.audio", 0, 7, "k", b"", {}, 0)]]
+    first = rig.next_shard
+    rig.rounds(4)
+    assert first.is_closed
+    assert first.said == [[7]]
+    assert len(rig.shards) == 2
+
+
+def test_other_models_end_a_pause_that_the_old_ones_would_never_leave(rig: Rig) -> None:
+    asked = iter([False, False, False, True])
+    rig.live.should_reopen = lambda: next(asked, False)
+    rig.next_shard.failures = [InferenceUnavailableError("broken")] * 100
+    rig.group.batches = [[], [Record("p.audio", 0, 7, "k", b"", {}, 0)]]
+    first = rig.next_shard
+    rig.rounds(9)
+    assert first.is_closed
+    assert first.said == []
+    assert len(rig.shards) == 2
+    assert len(first.failures) == 97

@@ -11,101 +11,10 @@ import torch
 
 from connectors.local_inference import OnnxInference
 from fusion.errors import InputError, ManifestMismatchError
-from fusion.features import Normaliser, layout_of
-from fusion.manifest import Manifest, load_manifest
-from fusion.model import Batch, Jepa, ModelConfig
-from fusion.plant import Plant, parse_plant
-from fusion.training import Recipe, Trained
-from fusion.training.package import (
-    load_golden,
-    load_normaliser,
-    new_folder,
-    write_manifest,
-    write_networks,
-)
-
-PLANT_TEXT = """
-prefix: duo
-address: {enterprise: e, site: s, area: a, line: l, cell: c, asset: x}
-tick_s: 0.5
-streams:
-  - name: process
-    modality: telemetry
-    rate_hz: 4
-    tags:
-      - {name: level, unit: m, range: [0, 1], limits: {high: 0.9}}
-      - {name: heat, unit: K, range: [0, 1]}
-      - {name: goal, unit: m, range: [0, 1], setpoint: true}
-  - {name: ear, modality: audio, sample_rate_hz: 4000}
-"""
-PLANT: Plant = parse_plant(PLANT_TEXT, origin="duo.yaml")
-NETWORKS = ("encoder", "predictor")
-CONFIG = ModelConfig(
-    width=32,
-    embedding=16,
-    stream_embedding=8,
-    fusion_layers=1,
-    predictor_layers=1,
-    window_ticks=8,
-    horizons_ticks=(1, 4, 16),
-)
-
-
-def untrained() -> Trained:
-    """Return a model with weights that nothing has trained: export does not care."""
-    torch.manual_seed(0)
-    layout = layout_of(PLANT)
-    model = Jepa(layout, CONFIG)
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.add_(0.05 * torch.randn(weights.shape))
-    statistics = {
-        f"{stream.name}{part}.{what}": np.full(3, 0.5, np.float32)
-        for stream in layout.streams
-        for part in ("", ".readings")
-        for what in ("mean", "std")
-    }
-    history = [{"step": 0.0, "rankme": 5.0}]
-    recipe = Recipe(name="tiny", model=CONFIG)
-    return Trained(model, Normaliser(statistics), recipe, history)
-
-
-def golden() -> Batch:
-    layout = layout_of(PLANT)
-    torch.manual_seed(1)
-    presence = torch.ones(3, 9, 2)
-    presence[1, 3:, 0] = 0
-    return Batch(
-        inputs={s.name: torch.randn(3, 9, *s.input_shape) for s in layout.streams},
-        presence_BLM=presence,
-        setpoints_BTU=torch.rand(3, 8, 1),
-        plan_BTHU=torch.rand(3, 8, 3, 1),
-        readings_BLR=torch.randn(3, 9, layout.num_readings),
-        has_far_BE=torch.ones(3, 1),
-    )
-
-
-def manifest_of(trained: Trained, folder: Path) -> Manifest:
-    return write_manifest(
-        trained,
-        PLANT,
-        folder,
-        version="1",
-        data_version="d",
-        code_version="c",
-        num_train_ticks=2,
-        num_calibration_ticks=1,
-    )
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "duo" / "1"
-    trained = untrained()
-    with new_folder(path) as folder:
-        write_networks(trained, golden(), folder)
-        manifest_of(trained, folder)
-    return path
+from fusion.manifest import load_manifest
+from fusion.plant import parse_plant
+from fusion.training.package import load_golden, load_normaliser, new_folder, write_networks
+from tests.models import NETWORKS, PLANT, PLANT_TEXT, golden, manifest_of, untrained
 
 
 @pytest.mark.parametrize("network", NETWORKS)

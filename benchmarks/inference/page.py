@@ -1,0 +1,52 @@
+"""The page of a run: every row, and the two ratios that the product is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.inference.measuring import Measured
+from benchmarks.machine import as_markdown
+
+MAX_EXTRA_MS = 2.0
+MIN_GAIN = 3.0
+
+
+def as_page(machine: dict[str, Any], found: Sequence[Measured], *, seconds: float) -> str:
+    """Return the page in Markdown."""
+    rows = "\n".join(
+        f"| {each.contestant} | {each.concurrency} | {each.windows_per_s:.1f} | "
+        f"{each.p50_ms:.1f} | {each.p95_ms:.1f} | {each.p99_ms:.1f} | {each.num_failed} |"
+        for each in found
+    )
+    return f"""# Inference
+
+Written by `make bench-inference`. {as_markdown(machine)}
+
+A window is one tick encoded and one prediction made, of the standard model for the simulated
+rig. *At once* is the number of plants that ask, each for one window after another; {seconds:g} s
+are counted after a second of warm-up. Client and server share the cores.
+
+| contestant | at once | windows/s | p50 ms | p95 ms | p99 ms | failed |
+|---|---|---|---|---|---|---|
+{rows}
+
+{_held_to(found)}
+"""
+
+
+def _held_to(found: Sequence[Measured]) -> str:
+    by = {(each.contestant, each.concurrency): each for each in found}
+    local, triton = by["ONNX Runtime in process", 1], by["Triton", 1]
+    extra_ms = triton.p50_ms - local.p50_ms
+    gain = by["Triton", 16].windows_per_s / triton.windows_per_s
+    return (
+        f"- Through Triton a window takes {extra_ms:.1f} ms longer than in process (median, one "
+        f"plant); the aim is {MAX_EXTRA_MS:g} ms: {_said(extra_ms <= MAX_EXTRA_MS)}.\n"
+        f"- With 16 plants Triton scores {gain:.1f} times the windows of one plant; the aim is "
+        f"{MIN_GAIN:g}: {_said(gain >= MIN_GAIN)}."
+    )
+
+
+def _said(is_held: bool) -> str:  # noqa: FBT001 what is said of it
+    return "held" if is_held else "**missed**"

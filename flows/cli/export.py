@@ -1,0 +1,76 @@
+"""``fusion export``: a model version into the repository that Triton serves from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows import wiring
+from flows.export import Exported, export_to_triton, quantised
+from flows.settings import Settings
+from flows.terminal import CONSOLE
+
+
+def export(
+    model_dir: Annotated[
+        Path, typer.Argument(metavar="MODEL_DIR", help="The folder that `fusion train` printed.")
+    ],
+    repository: Annotated[
+        Path | None,
+        typer.Argument(help="Triton's model repository; default: FUSION_TRITON_REPOSITORY."),
+    ] = None,
+    backend: Annotated[
+        Literal["python", "onnxruntime"] | None,
+        typer.Option(
+            help="onnxruntime for NVIDIA's container; python for servers without it, such as the "
+            "one of `fusion triton start`. Default: FUSION_TRITON_BACKEND."
+        ),
+    ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Quantise the weights to 8 bits first, as a version of its own beside the model; "
+            "refused when its answers differ too much.",
+        ),
+    ] = False,
+    max_wait_ms: Annotated[
+        float,
+        typer.Option(
+            help="How long a window may wait for others to share a batch. 0: only while the "
+            "network is busy.",
+            min=0,
+            max=100,
+        ),
+    ] = 0.0,
+) -> None:
+    """Write a model version into Triton's model repository: whole, or not at all.
+
+    Each network becomes a model named PLANT.VERSION.NETWORK, with static configuration, dynamic
+    batching, a bounded queue that refuses what waits too long, warm-up, labels, manifest and golden
+    windows. Before that its networks must answer the golden windows as the model did in training.
+
+    Example: [bold]fusion export out/models/rig/20261126T101500-standard --int8[/bold]
+    """
+    settings = Settings.load()
+    made_of = quantised(model_dir) if int8 else model_dir
+    target = repository or settings.triton_repository_dir
+    exported = export_to_triton(
+        made_of,
+        target,
+        backend=backend or settings.triton_backend,
+        batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000)),
+    )
+    _tell(exported, made_of, target)
+
+
+def _tell(exported: Exported, made_of: Path, target: Path) -> None:
+    worst = max(each.largest for found in exported.deviations.values() for each in found)
+    said = "was there already" if exported.was_there else "is written"
+    CONSOLE.print(
+        f"{made_of.name} {said} in [bold]{target}[/bold] as "
+        f"{' and '.join(exported.models.values())}; ONNX differs from its "
+        f"golden windows by {worst:.1e} at most"
+    )

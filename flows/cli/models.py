@@ -1,0 +1,148 @@
+"""``fusion models list | show | compare | promote | rollback``: which version watches a plant."""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.cli.plant import PlantFile, load_plant
+from flows.models import models_of
+from flows.rollout import CANARY_SHARE, model_named, promote, rollback
+from flows.rollout_journal import journal_of
+from flows.settings import Settings
+from flows.terminal import CONSOLE
+from fusion.errors import InputError
+from fusion.manifest import load_manifest
+from fusion.plant import NANOSECONDS
+from fusion.rollout.states import Action, Entry, Rollout
+
+ME = getpass.getuser()
+GAUGES_SHOWN = ("skill", "rankme", "probe_r2")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Model versions of a plant: list, show, compare, promote one, roll it back.\n\n"
+    "A new version is loaded beside the one in service, probed against its golden windows, runs in "
+    "shadow, then as a canary on some of the assets, then as the champion. `fusion live` takes a "
+    "version back by itself when it breaks a rule (docs/serving.md).",
+)
+
+Version = Annotated[str, typer.Argument(help="A version, as `fusion models list` names it.")]
+Who = Annotated[str, typer.Option(help="Your name, for the journal.")]
+Why = Annotated[str, typer.Option(help="Your reason, for the journal.", prompt=True)]
+
+
+@app.command("list")
+def list_models(plant_file: PlantFile) -> None:
+    """Show every version of the plant, what it does now, and the last steps of the journal."""
+    plant, settings = load_plant(plant_file), Settings.load()
+    journal = journal_of(settings, plant)
+    state = journal.state()
+    table = Table("version", "role", "precision", *GAUGES_SHOWN, "trained on")
+    for path in models_of(settings, plant):
+        manifest = load_manifest(path)
+        gauges = manifest.gauges[-1] if manifest.gauges else {}
+        shown = [f"{gauges[name]:.2f}" if name in gauges else "–" for name in GAUGES_SHOWN]
+        ticks = f"{manifest.num_train_ticks} ticks"
+        table.add_row(path.name, _role(state, path.name), manifest.precision, *shown, ticks)
+    CONSOLE.print(table)
+    CONSOLE.print(state.told())
+    for entry in journal.entries()[-5:]:
+        CONSOLE.print(_line(entry), highlight=False, markup=False)
+
+
+@app.command()
+def show(plant_file: PlantFile, version: Version) -> None:
+    """Show the manifest of a version and every step that it took."""
+    plant, settings = load_plant(plant_file), Settings.load()
+    manifest = load_manifest(model_named(settings, plant, version))
+    table = Table("field", "value", show_header=False)
+    for field, value in manifest.model_dump(exclude={"gauges", "layout", "recipe"}).items():
+        table.add_row(field, str(value))
+    table.add_row("recipe", str(manifest.recipe.get("name")))
+    CONSOLE.print(table)
+    for entry in journal_of(settings, plant).entries():
+        if entry.version == version:
+            CONSOLE.print(_line(entry), highlight=False, markup=False)
+
+
+@app.command()
+def compare(
+    plant_file: PlantFile,
+    version: Version,
+    other: Annotated[
+        str | None, typer.Argument(help="Another version; default: the champion.")
+    ] = None,
+) -> None:
+    """Show two versions side by side: what they are, and what training measured at its end."""
+    plant, settings = load_plant(plant_file), Settings.load()
+    beside = other or journal_of(settings, plant).state().champion
+    if beside is None:
+        raise InputError(f"{version} must be compared with something; there is no champion yet")
+    both = [load_manifest(model_named(settings, plant, name)) for name in (version, beside)]
+    table = Table("", version, beside)
+    for field in ("precision", "data_version", "code_version", "num_parameters", "num_train_ticks"):
+        table.add_row(field, *(str(getattr(each, field)) for each in both))
+    gauges = [each.gauges[-1] if each.gauges else {} for each in both]
+    for name in sorted(gauges[0].keys() | gauges[1].keys()):
+        table.add_row(name, *(f"{g[name]:.3g}" if name in g else "–" for g in gauges))
+    CONSOLE.print(table)
+
+
+@app.command("promote")
+def promote_version(
+    plant_file: Annotated[
+        list[Path], typer.Argument(metavar="PLANT...", help="All plant files of the prefix.")
+    ],
+    version: Annotated[str, typer.Option(help="As `fusion models list` names it.")],
+    why: Why,
+    who: Who = ME,
+    share: Annotated[
+        float, typer.Option(help="Share of the assets for a canary.", min=0.0, max=1.0)
+    ] = CANARY_SHARE,
+    to_champion: Annotated[
+        bool, typer.Option("--to-champion", help="From shadow into service at once.")
+    ] = False,
+) -> None:
+    """Take a version one stage further: into shadow, then canary, then champion.
+
+    A version whose manifest does not match the plant, or that does not answer its golden windows,
+    is refused. `fusion live` follows within about a second, and no window is lost or scored twice.
+
+    Example: [bold]fusion models promote plants/rig.yaml --version 20261126T101500-standard --why
+    "skill 0.1 better"[/bold]
+    """
+    plants = [load_plant(path) for path in plant_file]
+    state = promote(
+        Settings.load(), plants, version, who=who, why=why, share=share, to_champion=to_champion
+    )
+    CONSOLE.print(state.told())
+
+
+@app.command("rollback")
+def rollback_version(plant_file: PlantFile, why: Why, who: Who = ME) -> None:
+    """Take the challenger back; without one, the champion of late: the former one serves again."""
+    CONSOLE.print(rollback(Settings.load(), load_plant(plant_file), who=who, why=why).told())
+
+
+def _role(state: Rollout, version: str) -> str:
+    if version == state.champion:
+        return "[bold]champion[/bold]"
+    if version == state.challenger:
+        share = f" ({state.share:.0%})" if state.stage is Action.CANARY else ""
+        return f"{state.stage}{share}"
+    return "stands by" if version == state.standby else ""
+
+
+def _line(entry: Entry) -> str:
+    moment = datetime.datetime.fromtimestamp(entry.t_ns / NANOSECONDS, datetime.UTC)
+    share = f" ({entry.share:.0%})" if entry.action is Action.CANARY else ""
+    return (
+        f"{entry.revision:>3} {moment:%Y-%m-%d %H:%M:%S} {entry.version} {entry.action}{share} "
+        f"by {entry.who}: {entry.why}"
+    )

@@ -1,0 +1,172 @@
+"""The demo of versions: a challenger is degraded on purpose, and goes back by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows import wiring
+from flows.cli.learn import run_training
+from flows.cli.stream import publish
+from flows.demo.place import DemoPlace, make_place
+from flows.demo.rig import ingest
+from flows.demo.rollout_picture import Sample, draw_timeline
+from flows.demo.story import Story
+from flows.live import open_live, run_live
+from flows.rollout import promote
+from flows.rollout_journal import journal_of
+from flows.rollout_watch import RolloutWatch
+from flows.settings import Settings
+from flows.terminal import CONSOLE
+from fusion.errors import InputError
+from fusion.manifest import MANIFEST_FILE, load_manifest
+from fusion.plant import NANOSECONDS
+from fusion.rollout.states import Action
+from fusion.scoring.calibration import SCALARS_FILE
+from fusion.simulation import normal_scenario, simulate
+from fusion.stream.shard import Step
+
+WATCHED_S = 480
+DEGRADED, GOOD = "2-degraded", "3-good"
+DEGRADE_BY = 0.05
+"""Of its alarm thresholds: the networks stay as they are, so its golden windows do not tell."""
+TICKS_BETWEEN = 100
+
+
+def run_rollout_demo(plant_file: Path, folder: Path, *, seed: int, minutes: float) -> Path:
+    """Train, deploy, degrade a challenger, promote a good one; return the timeline's picture."""
+    place = make_place(plant_file, folder, run=f"rollout{time.time_ns() // NANOSECONDS}")
+    story = Story(5)
+    with story.step(f"simulate {minutes:g} min of normal running, and ingest it"):
+        _send(place, minutes * 60, seed=seed)
+        ingest(place)
+    with story.step("train a first model (the quick recipe: good for this demo only)"):
+        first = Path(run_training(str(place.plant_file), "quick", seed, None, place.settings))
+    with story.step("make two challengers: one degraded on purpose, one good"):
+        _copy(first, DEGRADED, threshold=DEGRADE_BY)
+        _copy(first, GOOD, threshold=1.0)
+    server = _server(place.settings)
+    settings = place.settings
+    try:
+        if server is not None:
+            server.start()
+            settings = settings.model_copy(
+                update={"inference": "triton", "triton_address": server.access.address}
+            )
+        with story.step("live: promote both, one after the other"):
+            _send(place, WATCHED_S, seed=seed + 1, after_s=minutes * 60 + 60)
+            told = _watch(place, settings, first.name)
+    finally:
+        if server is not None:
+            server.stop()
+    with story.step("the timeline"):
+        picture = folder / "rollout.svg"
+        draw_timeline(told.samples, told.steps, tick_s=place.plant.tick_s, path=picture)
+        for entry in journal_of(settings, place.plant).entries():
+            CONSOLE.print(
+                f"{entry.revision:>3} {entry.version} {entry.action} by {entry.who}: {entry.why}",
+                highlight=False,
+                markup=False,
+            )
+    return picture
+
+
+@dataclass
+class _Told:
+    """What happened, by ticks since the first that was scored."""
+
+    samples: list[Sample] = field(default_factory=list[Sample])
+    steps: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+
+
+def _watch(place: DemoPlace, settings: Settings, first: str) -> _Told:
+    """Run the live process to the end of what was sent; promote when it is time."""
+    told = _Told()
+    left = _acts(place, settings)
+    promote(settings, [place.plant], first, who="demo", why="the first model")
+    watch = RolloutWatch([place.plant], settings, look_every_s=0.0)
+    journal = journal_of(settings, place.plant)
+    num_known, begin = len(journal.entries()), None
+    with open_live(watch.watched(), settings, skip_backlog=False, rollout=watch) as live:
+        for step in run_live(live, should_stop=lambda: False, may_end=lambda: True):
+            if not step.scores:
+                continue
+            begin = step.scores[0].tick if begin is None else begin
+            tick = step.scores[-1].tick - begin
+            told.samples += _samples(step, begin, watch, [first, DEGRADED, GOOD])
+            if left and tick >= left[0][0] and left[0][1]():
+                left.pop(0)
+            entries = journal.entries()
+            for entry in entries[num_known:]:
+                if entry.action not in {Action.LOADED, Action.PROBED}:
+                    told.steps.append((tick, f"{entry.version}: {entry.action}"))
+            num_known = len(entries)
+    return told
+
+
+def _acts(place: DemoPlace, settings: Settings) -> list[tuple[int, Callable[[], bool]]]:
+    """Return what is done, from which tick on; one that says False is asked again."""
+
+    def advance(version: str) -> Callable[[], bool]:
+        def act() -> bool:
+            state = journal_of(settings, place.plant).state()
+            if state.challenger not in {None, version}:
+                return False  # (the other one is still being judged)
+            promote(settings, [place.plant], version, who="demo", why="the story", share=1.0)
+            return True
+
+        return act
+
+    versions = (DEGRADED, GOOD, GOOD, GOOD)
+    return [(TICKS_BETWEEN * (i + 1), advance(version)) for i, version in enumerate(versions)]
+
+
+def _samples(step: Step, begin: int, watch: RolloutWatch, versions: list[str]) -> list[Sample]:
+    shares: dict[str, float] = {}
+    for version in versions:
+        seen = watch.meter(version).seen()
+        if seen.num_ticks:
+            shares[version] = seen.num_alarm_ticks / seen.num_ticks
+    return [
+        Sample(score.tick - begin, score.surprise, score.model_version, shares)
+        for score in step.scores
+    ]
+
+
+def _send(place: DemoPlace, duration_s: float, *, seed: int, after_s: float = 0.0) -> None:
+    scenario = normal_scenario(duration_s=duration_s, seed=seed, after_s=after_s)
+    publish(
+        simulate(scenario, place.plant),
+        place.plant,
+        None,
+        place.settings,
+        source="simulator",
+        duration_s=duration_s,
+    )
+
+
+def _copy(model_dir: Path, name: str, *, threshold: float) -> None:
+    """Put a version beside ``model_dir`` whose alarm thresholds are multiplied."""
+    target = model_dir.with_name(name)
+    shutil.copytree(model_dir, target)
+    manifest = load_manifest(target).model_copy(update={"version": name})
+    (target / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    scalars = json.loads((target / SCALARS_FILE).read_text(encoding="utf-8"))
+    for panel in scalars["panels"].values():
+        panel["threshold"] *= threshold
+    (target / SCALARS_FILE).write_text(json.dumps(scalars), encoding="utf-8")
+
+
+def _server(settings: Settings) -> wiring.TritonServer | None:
+    """Return a Triton for this demo; None, with a word about it, where none is installed."""
+    server = wiring.triton_server(settings)
+    try:
+        server.require_installed()
+    except InputError as missing:
+        CONSOLE.print(f"the networks run in this process: {missing}", highlight=False)
+        return None
+    return server

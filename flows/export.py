@@ -1,0 +1,195 @@
+"""A model version into Triton's model repository, and into 8 bits.
+
+Each network is a model of its own in the repository, named after plant and version: a new version
+is loaded beside the old one, and no request has to wait for a reload. A network's folder is whole
+in itself: configuration, ONNX, golden windows, and what scoring needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import wiring
+from fusion.errors import InputError
+from fusion.features import Layout
+from fusion.manifest import MANIFEST_FILE, Manifest, load_manifest
+from fusion.model.export import ENCODER, PREDICTOR
+from fusion.rollout.parity import Deviation, require_parity
+from fusion.training.package import (
+    GOLDEN_FILE,
+    WEIGHTS_FILE,
+    golden_arrays,
+    load_golden,
+    new_folder,
+    write_golden,
+)
+
+NETWORKS = (ENCODER, PREDICTOR)
+LABELS_FILE = "labels.txt"
+SERVING_FILE = "serving.json"
+INT8 = "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export made: the models' names in the repository, and how well each agrees."""
+
+    models: dict[str, str]
+    deviations: dict[str, list[Deviation]]
+    was_there: bool
+
+
+def triton_names(manifest: Manifest) -> dict[str, str]:
+    """Return the name of each network in a model repository."""
+    return {network: f"{manifest.name}.{manifest.version}.{network}" for network in NETWORKS}
+
+
+def export_to_triton(
+    model_dir: Path, repository: Path, *, backend: wiring.Backend, batching: wiring.Batching
+) -> Exported:
+    """Put the model version in ``model_dir`` into ``repository``, whole or not at all.
+
+    What is there already is left alone when it is the same version with the same content.
+
+    Raises:
+        ParityError: Its ONNX networks do not answer the golden windows as the model did.
+        InputError: ``model_dir`` is no model, or the repository holds another one of that name.
+    """
+    manifest = load_manifest(model_dir)
+    deviations = check_parity(model_dir)
+    names = triton_names(manifest)
+    was_there = True
+    # The predictor comes last: where it is, the encoder is too.
+    for network, name in names.items():
+        source, target = model_dir / f"{network}.onnx", repository / name
+        serving = {
+            "network": network,
+            "backend": backend,
+            "precision": manifest.precision,
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        }
+        if target.exists():
+            _require_same(target, serving)
+            continue
+        was_there = False
+        with new_folder(target) as folder:
+            _fill(
+                folder,
+                model_dir=model_dir,
+                manifest=manifest,
+                network=network,
+                name=name,
+                backend=backend,
+                batching=batching,
+            )
+            (folder / SERVING_FILE).write_text(json.dumps(serving, indent=2), encoding="utf-8")
+    return Exported(names, deviations, was_there)
+
+
+def check_parity(model_dir: Path) -> dict[str, list[Deviation]]:
+    """Return how far each network, run here, lies from its golden outputs.
+
+    Raises:
+        ParityError: Too far.
+    """
+    found: dict[str, list[Deviation]] = {}
+    with contextlib.closing(wiring.open_inference(model_dir)) as inference:
+        for network in NETWORKS:
+            inputs, golden = load_golden(model_dir, network)
+            answered = inference.infer(network, inputs)
+            found[network] = require_parity(answered, golden, who=f"{model_dir.name} {network}")
+    return found
+
+
+def quantised(model_dir: Path) -> Path:
+    """Return a version beside ``model_dir`` with weights of 8 bits: made, or there already.
+
+    It is a version like any other: it has its own manifest and golden outputs, proves itself as a
+    challenger, and can be rolled back.
+
+    Raises:
+        ParityError: It differs from the model too much; nothing was written.
+    """
+    manifest = load_manifest(model_dir)
+    if manifest.precision == INT8:
+        return model_dir
+    target = model_dir.with_name(f"{model_dir.name}-{INT8}")
+    if (target / MANIFEST_FILE).is_file():
+        return target
+    with new_folder(target) as folder:
+        for network in NETWORKS:
+            wiring.quantise(model_dir / f"{network}.onnx", folder / f"{network}.onnx")
+        arrays = {}
+        with contextlib.closing(wiring.open_inference(folder)) as inference:
+            for network in NETWORKS:
+                inputs, golden = load_golden(model_dir, network)
+                answered = inference.infer(network, inputs)
+                require_parity(
+                    answered, golden, who=f"{model_dir.name} {network} in int8", precision=INT8
+                )
+                arrays |= golden_arrays(network, inputs, answered)
+        for file in _scoring_files(model_dir):
+            shutil.copyfile(file, folder / file.name)
+        write_golden(folder, arrays)
+        own = manifest.model_copy(update={"version": target.name, "precision": INT8})
+        (folder / MANIFEST_FILE).write_text(own.model_dump_json(indent=2), encoding="utf-8")
+    return target
+
+
+def _fill(
+    folder: Path,
+    *,
+    model_dir: Path,
+    manifest: Manifest,
+    network: str,
+    name: str,
+    backend: wiring.Backend,
+    batching: wiring.Batching,
+) -> None:
+    inputs, outputs = load_golden(model_dir, network)
+    labels = {"cross_readings": LABELS_FILE} if network == ENCODER else {}
+    config = wiring.model_config(
+        name, backend, inputs, outputs, label_files=labels, batching=batching
+    )
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+    (folder / LABELS_FILE).write_text(_labels(manifest), encoding="utf-8")
+    version = folder / "1"
+    version.mkdir()
+    shutil.copyfile(model_dir / f"{network}.onnx", version / "model.onnx")
+    if backend == "python":
+        shutil.copyfile(wiring.PYTHON_MODEL, version / "model.py")
+    for file in _scoring_files(model_dir):
+        shutil.copyfile(file, folder / file.name)
+    write_golden(folder, golden_arrays(network, inputs, outputs))
+
+
+def _scoring_files(model_dir: Path) -> Iterator[Path]:
+    """Yield manifest, normaliser and thresholds: all but networks, weights and golden windows."""
+    for file in sorted(model_dir.iterdir()):
+        if file.suffix != ".onnx" and file.name not in {WEIGHTS_FILE, GOLDEN_FILE}:
+            yield file
+
+
+def _labels(manifest: Manifest) -> str:
+    layout = Layout.model_validate(manifest.layout)
+    return "".join(
+        f"{stream.name}: {reading}\n" for stream in layout.streams for reading in stream.readings
+    )
+
+
+def _require_same(target: Path, serving: dict[str, str]) -> None:
+    try:
+        kept = json.loads((target / SERVING_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = None
+    if kept != serving:
+        raise InputError(
+            f"a version never changes, but {target} holds {kept} and this export is {serving}; "
+            "remove that folder once no server has loaded it, or train a new version"
+        )

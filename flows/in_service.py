@@ -1,0 +1,188 @@
+"""The versions that a live process has open: which one speaks of a plant, and which one listens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import wiring
+from flows.export import triton_names
+from flows.rollout_watch import RolloutWatch, Watched
+from flows.serving import open_serving
+from flows.settings import Settings
+from fusion.alarms import AlarmEngine
+from fusion.errors import InferenceUnavailableError, InputError
+from fusion.features import Normaliser
+from fusion.manifest import Manifest, load_manifest
+from fusion.plant import Plant
+from fusion.ports import Clock, Inference
+from fusion.rollout.metering import Meter, MeteredInference
+from fusion.scoring import Calibration, Scorer
+from fusion.stream.chain import Averages
+from fusion.stream.live import Live
+from fusion.stream.shadow import Shadow
+from fusion.stream.windows import WindowEncoder
+from fusion.training.package import load_normaliser
+
+SHADOW_DEADLINE_S = 0.5
+"""A challenger that hangs costs the champion at most so long, until its breaker opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version, open: what the chains that it serves are made of."""
+
+    model_dir: Path
+    manifest: Manifest
+    inference: Inference
+    calibration: Calibration
+    normaliser: Normaliser
+    meter: Meter
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return self.manifest.version
+
+    def windows(self, plant: Plant) -> WindowEncoder:
+        """Return a window of ``plant`` that is empty yet."""
+        return WindowEncoder(self.inference, plant, self.manifest, self.normaliser)
+
+    def scorer(self, plant: Plant) -> Scorer:
+        """Return a scorer of ``plant`` that has seen nothing yet."""
+        return Scorer(self.calibration, plant, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The versions of one plant."""
+
+    plant: Plant
+    served: Served
+    listens: Served | None = None
+
+    @property
+    def context_ticks(self) -> int:
+        """The longer window of both: a restart reads that much again."""
+        both = [self.served, *([] if self.listens is None else [self.listens])]
+        return max(each.manifest.window_ticks for each in both)
+
+    def shadow(self) -> Shadow | None:
+        """Return the version that only listens, with a window that is empty yet."""
+        other, plant = self.listens, self.plant
+        if other is None:
+            return None
+        return Shadow(
+            other.version,
+            other.windows(plant),
+            other.scorer(plant),
+            AlarmEngine(plant),
+            other.meter,
+        )
+
+
+class InService:
+    """Opens versions as they come into service, and closes those that left."""
+
+    def __init__(self, settings: Settings, clock: Clock, rollout: RolloutWatch | None) -> None:
+        self.models: dict[str, Model] = {}
+        self.averages: dict[str, dict[str, Averages]] = {}
+        """Per plant and version: the score's running statistics in the role before this one."""
+        self._settings = settings
+        self._clock = clock
+        self._rollout = rollout
+        self._open: dict[tuple[Path, bool], tuple[Manifest, Inference, Calibration]] = {}
+        if rollout is not None:
+            rollout.open_probe = self._opened
+
+    def bring(self, watched: Sequence[Watched]) -> None:
+        """Let each plant be watched as ``watched`` says from now on.
+
+        Raises:
+            ManifestMismatchError: A model was trained for another plant; names what differs.
+            InputError: A model cannot be opened.
+        """
+        meters: dict[str, Meter] = {}
+        models: dict[str, Model] = {}
+        for each in watched:
+            served = self._serve(each.plant, each.model_dir, meters, is_shadow=False)
+            listens = self._listen(each, meters)
+            models[str(each.plant.address)] = Model(each.plant, served, listens)
+        self.models = models
+        self._close_unused()
+
+    def has_changed(self, live: Live) -> bool:
+        """Return whether other versions are in service than a moment ago."""
+        if self._rollout is None or not self._rollout.look():
+            return False
+        for shard in live.shards.values():
+            for address, chain in shard.chains.items():
+                self.averages[address] = chain.averages()
+        self.bring(self._rollout.watched())
+        return True
+
+    def close(self) -> None:
+        """Free everything."""
+        self.models = {}
+        self._close_unused()
+
+    def _listen(self, each: Watched, meters: dict[str, Meter]) -> Served | None:
+        if each.shadow_dir is None:
+            return None
+        try:
+            return self._serve(each.plant, each.shadow_dir, meters, is_shadow=True)
+        except InputError as refused:
+            assert self._rollout is not None, "only a rollout has a shadow"
+            self._rollout.refuse(each.shadow_dir.name, str(refused))
+            return None
+
+    def _serve(
+        self, plant: Plant, model_dir: Path, meters: dict[str, Meter], *, is_shadow: bool
+    ) -> Served:
+        key = (model_dir, is_shadow)
+        if key not in self._open:
+            manifest = load_manifest(model_dir)
+            manifest.require_fits(plant)
+            deadline_s = SHADOW_DEADLINE_S if is_shadow else None
+            inference = open_serving(model_dir, self._settings, deadline_s=deadline_s)
+            self._open[key] = (manifest, inference, Calibration.load(model_dir))
+        manifest, inference, calibration = self._open[key]
+        manifest.require_fits(plant)
+        version = manifest.version
+        if self._rollout is not None:
+            meter = self._rollout.meter(version)
+        else:
+            meter = meters.setdefault(version, Meter(self._clock))
+        return Served(
+            model_dir,
+            manifest,
+            MeteredInference(inference, meter, self._clock),
+            calibration,
+            load_normaliser(model_dir),
+            meter,
+        )
+
+    def _opened(self, model_dir: Path) -> Inference | None:
+        for (opened, _), (_, inference, _) in self._open.items():
+            if opened == model_dir:
+                return inference
+        return None
+
+    def _close_unused(self) -> None:
+        used = {(model.served.model_dir, False) for model in self.models.values()}
+        used |= {(m.listens.model_dir, True) for m in self.models.values() if m.listens}
+        still_open = {model_dir for model_dir, _ in used}
+        for key in [key for key in self._open if key not in used]:
+            manifest, inference, _ = self._open.pop(key)
+            inference.close()
+            # (At the end of the process the server keeps what the next one will ask for.)
+            if self.models and key[0] not in still_open and self._settings.inference == "triton":
+                self._unload(manifest)
+
+    def _unload(self, manifest: Manifest) -> None:
+        try:
+            wiring.unload_from_triton(self._settings, triton_names(manifest).values())
+        except InferenceUnavailableError as away:
+            logging.getLogger(__name__).info("%s", away)

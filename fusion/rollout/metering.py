@@ -1,0 +1,111 @@
+"""What a version does while it serves: calls, failures and latencies; ticks, alarms, verdicts."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.errors import InferenceUnavailableError
+from fusion.plant import NANOSECONDS
+from fusion.ports import Clock, Inference
+from fusion.rollout.judging import Seen
+from fusion.schema import AlarmEvent, Judgement, Score, Verdict
+
+CALLS_KEPT = 512
+RECENT_S = 30.0
+"""Older calls say nothing about now: a version that recovered must not be accused, nor one whose
+good days hide what it does."""
+ALARMS_KEPT = 10_000
+
+
+class Meter:
+    """Counts what one version does. For several threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._calls: deque[tuple[int, float, bool]] = deque(maxlen=CALLS_KEPT)
+        self._num_ticks = 0
+        self._num_alarm_ticks = 0
+        self._num_alarms = 0
+        self._raised: OrderedDict[str, None] = OrderedDict()
+        self._verdicts: dict[str, Judgement | None] = {}
+        self.parity_broken: str | None = None
+
+    def called(self, duration_s: float, *, has_failed: bool) -> None:
+        """Note one call of a network."""
+        with self._lock:
+            self._calls.append((self._clock.monotonic_ns(), duration_s, has_failed))
+
+    def scored(self, score: Score, events: list[AlarmEvent]) -> None:
+        """Note one tick, and what its score did to alarms."""
+        with self._lock:
+            self._num_ticks += 1
+            self._num_alarm_ticks += score.surprise >= 1
+            for event in events:
+                if event.transition == "raised":
+                    self._num_alarms += 1
+                    self._raised[event.id] = None
+            while len(self._raised) > ALARMS_KEPT:
+                gone, _ = self._raised.popitem(last=False)
+                self._verdicts.pop(gone, None)
+
+    def judged(self, verdict: Verdict) -> None:
+        """Note what an operator said of an alarm; of another version's, nothing."""
+        with self._lock:
+            if verdict.episode in self._raised:
+                self._verdicts[verdict.episode] = verdict.judgement
+
+    def seen(self) -> Seen:
+        """Return all of it; of the calls those of the last half minute."""
+        with self._lock:
+            since_ns = self._clock.monotonic_ns() - round(RECENT_S * NANOSECONDS)
+            recent = [call for call in self._calls if call[0] >= since_ns]
+            durations = [duration_s for _, duration_s, _ in recent]
+            said = list(self._verdicts.values())
+            return Seen(
+                num_calls=len(recent),
+                num_failed=sum(has_failed for *_, has_failed in recent),
+                p95_s=float(np.quantile(durations, 0.95)) if durations else 0.0,
+                num_ticks=self._num_ticks,
+                num_alarm_ticks=self._num_alarm_ticks,
+                num_alarms=self._num_alarms,
+                num_nuisance=said.count("nuisance"),
+                num_useful=said.count("useful"),
+                parity_broken=self.parity_broken,
+            )
+
+
+class MeteredInference:
+    """An :class:`fusion.ports.Inference` whose calls a meter counts."""
+
+    def __init__(self, inner: Inference, meter: Meter, clock: Clock) -> None:
+        self._inner = inner
+        self._meter = meter
+        self._clock = clock
+
+    def infer(
+        self, network: str, inputs: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the named outputs of ``network``. What is not finite counts as a failure."""
+        began_ns = self._clock.monotonic_ns()
+        try:
+            outputs = self._inner.infer(network, inputs)
+        except InferenceUnavailableError:
+            self._note(began_ns, has_failed=True)
+            raise
+        is_whole = all(np.isfinite(array).all() for array in outputs.values())
+        self._note(began_ns, has_failed=not is_whole)
+        return outputs
+
+    def close(self) -> None:
+        """Free what is inside."""
+        self._inner.close()
+
+    def _note(self, began_ns: int, *, has_failed: bool) -> None:
+        duration_s = (self._clock.monotonic_ns() - began_ns) / NANOSECONDS
+        self._meter.called(duration_s, has_failed=has_failed)

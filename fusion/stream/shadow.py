@@ -1,0 +1,37 @@
+"""A second version that scores the same ticks and says nothing: it is only counted.
+
+Whatever it does, the version in service goes on: a failure costs the shadow its window, and is
+known to its meter. Its alarms are those that it would have raised, on states of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusion.alarms import AlarmEngine
+from fusion.alignment import Observation
+from fusion.errors import InferenceUnavailableError
+from fusion.rollout.metering import Meter
+from fusion.scoring import Scorer
+from fusion.stream.windows import WindowEncoder
+
+
+@dataclass(slots=True)
+class Shadow:
+    """A version beside the one in service, on one plant."""
+
+    model_version: str
+    windows: WindowEncoder
+    scorer: Scorer
+    alarms: AlarmEngine
+    meter: Meter
+
+    def follow(self, observation: Observation, *, is_new: bool) -> None:
+        """Score ``observation``; one that is not new only rebuilds the window."""
+        try:
+            window = self.windows.push(observation)
+        except InferenceUnavailableError:
+            return  # (the meter has counted it; a window with a hole begins anew)
+        if window is not None and is_new:
+            score = self.scorer.update(window)
+            self.meter.scored(score, self.alarms.update(score))

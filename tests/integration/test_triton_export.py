@@ -1,0 +1,134 @@
+"""A repository that the real server serves: it answers as torch did, in fp32 and in int8."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as client
+
+from connectors.triton_io import Batching, TritonServer
+from flows.export import NETWORKS, check_parity, export_to_triton, quantised, triton_names
+from fusion.errors import InputError, ParityError
+from fusion.manifest import MANIFEST_FILE, load_manifest
+from fusion.rollout.parity import deviations_of, require_parity
+from fusion.training.package import golden_arrays, load_golden, write_golden
+
+pytestmark = pytest.mark.xdist_group("triton")
+Arrays = dict[str, np.ndarray]
+
+
+def copy_of(model_dir: Path, target: Path) -> Path:
+    shutil.copytree(model_dir, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def loaded(triton: TritonServer, model_dir: Path) -> Iterator[client.InferenceServerClient]:
+    asked = triton.access.open()
+    versions = [model_dir, quantised(model_dir)]
+    for version in versions:
+        export_to_triton(version, triton.repository, backend="python", batching=Batching())
+    names = [n for v in versions for n in triton_names(load_manifest(v)).values()]
+    for name in names:
+        asked.load_model(name, client_timeout=60)
+    yield asked
+    for name in names:
+        asked.unload_model(name, client_timeout=60)
+    asked.close()
+
+
+def ask(asked: client.InferenceServerClient, name: str, inputs: Arrays) -> Arrays:
+    tensors: list[client.InferInput] = []
+    for key, array in inputs.items():
+        tensors.append(client.InferInput(key, array.shape, "FP32"))
+        tensors[-1].set_data_from_numpy(array)
+    answer: Any = asked.infer(name, tensors, client_timeout=30)
+    return {each.name: answer.as_numpy(each.name) for each in answer.get_response().outputs}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_triton_answers_as_torch_did(
+    loaded: client.InferenceServerClient, model_dir: Path, network: str
+) -> None:
+    inputs, golden = load_golden(model_dir, network)  # (what torch said)
+    answered = ask(loaded, triton_names(load_manifest(model_dir))[network], inputs)
+    found = require_parity(answered, golden, who="Triton")
+    assert max(each.largest for each in found) < 1e-4
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_int8_in_triton_is_near_torch_and_is_int8(
+    loaded: client.InferenceServerClient, model_dir: Path, network: str
+) -> None:
+    inputs, golden = load_golden(model_dir, network)
+    name = triton_names(load_manifest(quantised(model_dir)))[network]
+    answered = ask(loaded, name, inputs)
+    require_parity(answered, golden, who="Triton", precision="int8")
+    require_parity(answered, load_golden(quantised(model_dir), network)[1], who="Triton")
+    assert max(each.largest for each in deviations_of(answered, golden)) > 1e-4
+
+
+def test_int8_that_loses_too_much_is_refused(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusion.rollout.parity.MAX_INT8_LOSS", 1e-4)
+    copy = copy_of(model_dir, tmp_path / "duo" / "2")
+    with pytest.raises(ParityError, match=r"in int8 must answer .* serve this model in fp32"):
+        quantised(copy)
+    assert [path.name for path in copy.parent.iterdir()] == ["2"]
+
+
+def test_every_folder_is_whole_in_itself(
+    loaded: client.InferenceServerClient, triton: TritonServer, model_dir: Path
+) -> None:
+    assert loaded is not None
+    for network, name in triton_names(load_manifest(model_dir)).items():
+        folder = triton.repository / name
+        assert load_manifest(folder) == load_manifest(model_dir)
+        assert json.loads((folder / "serving.json").read_text())["precision"] == "fp32"
+        for kept, made in zip(
+            load_golden(folder, network), load_golden(model_dir, network), strict=True
+        ):
+            assert kept.keys() == made.keys()
+            assert all(np.array_equal(kept[key], made[key]) for key in made)
+        assert (
+            "process: level\nprocess: heat\near: ear band 1\n"
+            in (folder / "labels.txt").read_text()
+        )
+
+
+def test_a_network_that_changed_is_not_exported(model_dir: Path, tmp_path: Path) -> None:
+    changed = copy_of(model_dir, tmp_path / "duo" / "1")
+    inputs, golden = load_golden(changed, "encoder")
+    others = golden_arrays("predictor", *load_golden(changed, "predictor"))
+    golden["z"] = golden["z"] + np.float32(0.01)
+    write_golden(changed, golden_arrays("encoder", inputs, golden) | others)
+    with pytest.raises(ParityError, match=r"'z' differs by 0\.01"):
+        export_to_triton(changed, tmp_path / "r", backend="python", batching=Batching())
+    assert not (tmp_path / "r").exists()
+    assert check_parity(model_dir)
+
+
+def test_a_version_never_changes(model_dir: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "r"
+    first = export_to_triton(model_dir, repository, backend="onnxruntime", batching=Batching())
+    again = export_to_triton(model_dir, repository, backend="onnxruntime", batching=Batching())
+    assert (first.was_there, again.was_there) == (False, True)
+    other = copy_of(quantised(model_dir), tmp_path / "duo" / "1")
+    same = load_manifest(model_dir).model_dump_json()
+    (other / MANIFEST_FILE).write_text(same)
+    with pytest.raises(InputError, match="a version never changes"):
+        export_to_triton(other, repository, backend="onnxruntime", batching=Batching())
+
+
+def test_the_container_gets_onnx_alone(model_dir: Path, tmp_path: Path) -> None:
+    exported = export_to_triton(model_dir, tmp_path, backend="onnxruntime", batching=Batching())
+    for name in exported.models.values():
+        assert 'backend: "onnxruntime"' in (tmp_path / name / "config.pbtxt").read_text()
+        assert [path.name for path in (tmp_path / name / "1").iterdir()] == ["model.onnx"]

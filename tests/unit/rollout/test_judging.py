@@ -1,0 +1,110 @@
+"""The rules of a rollback: each has an example that breaks it, and one that only comes near."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusion.errors import InferenceUnavailableError
+from fusion.plant import NANOSECONDS
+from fusion.rollout.judging import Limits, Rule, Seen, problem
+from fusion.rollout.metering import RECENT_S, Meter, MeteredInference
+from fusion.schema import Verdict
+from tests.clocks import HandClock
+
+LIMITS = Limits()
+WELL = Seen(num_calls=100, p95_s=0.01, num_ticks=1000, num_alarms=2)
+
+
+def broken(seen: Seen, beside: Seen = WELL) -> Rule | None:
+    found = problem(seen, beside, LIMITS, tick_s=0.5)
+    return None if found is None else found.rule
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({}, None),
+        ({"parity_broken": "'z' differs"}, Rule.PARITY),
+        ({"num_failed": 5}, None),
+        ({"num_failed": 6}, Rule.ERRORS),
+        ({"num_calls": 19, "num_failed": 19}, None),
+        ({"p95_s": 0.25}, None),
+        ({"p95_s": 0.26}, Rule.LATENCY),
+        ({"num_alarms": 7}, None),
+        ({"num_alarms": 8}, Rule.ALARMS),
+        ({"num_alarms": 8, "num_ticks": 59}, None),
+        ({"num_alarm_ticks": 200}, None),
+        ({"num_alarm_ticks": 201}, Rule.ALARMS),
+        ({"num_nuisance": 2}, None),
+        ({"num_nuisance": 3}, Rule.NUISANCE),
+        ({"num_nuisance": 3, "num_useful": 3}, None),
+    ],
+)
+def test_each_rule(changes: dict[str, object], rule: Rule | None) -> None:
+    assert broken(WELL.model_copy(update=changes)) is rule
+
+
+def test_a_server_that_is_away_accuses_nobody() -> None:
+    away = WELL.model_copy(update={"num_failed": 100, "p95_s": 2.0})
+    assert broken(away, away) is None
+
+
+def test_a_plant_that_is_broken_accuses_nobody() -> None:
+    alarming = WELL.model_copy(update={"num_alarms": 60})
+    assert broken(alarming, alarming) is None
+
+
+def test_a_version_that_says_nothing_where_the_other_alarms_goes_back() -> None:
+    assert broken(WELL.model_copy(update={"num_alarms": 0})) is None
+    alarming = WELL.model_copy(update={"num_alarms": 20})
+    assert broken(WELL.model_copy(update={"num_alarms": 0}), alarming) is Rule.ALARMS
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_two_versions_that_do_the_same_are_both_well(num_alarms: int, num_ticks: int) -> None:
+    same = WELL.model_copy(update={"num_alarms": num_alarms, "num_ticks": num_ticks})
+    assert broken(same, same) is None
+
+
+class Flaky:
+    """Answers, or fails, as the test says."""
+
+    is_away = False
+
+    def __init__(self, clock: HandClock) -> None:
+        self._clock = clock
+
+    def infer(self, network: str, inputs: object) -> dict[str, object]:
+        self._clock.sleep(0.1)
+        if self.is_away:
+            raise InferenceUnavailableError("away")
+        return {}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_calls_are_counted_and_forgotten() -> None:
+    clock = HandClock()
+    meter = Meter(clock)
+    flaky = Flaky(clock)
+    metered = MeteredInference(flaky, meter, clock)  # type: ignore[arg-type]
+    for flaky.is_away in (False, True, False):
+        try:
+            metered.infer("encoder", {})
+        except InferenceUnavailableError:
+            assert flaky.is_away
+    seen = meter.seen()
+    assert (seen.num_calls, seen.num_failed) == (3, 1)
+    assert seen.p95_s == pytest.approx(0.1)
+    clock.sleep(RECENT_S + 1)
+    assert meter.seen().num_calls == 0
+    assert clock.monotonic_ns() > RECENT_S * NANOSECONDS
+
+
+def test_a_verdict_on_another_versions_alarm_counts_for_nothing() -> None:
+    meter = Meter(HandClock())
+    meter.judged(Verdict(id="1", plant="p", episode="e", judgement="nuisance", who="anna", t_ns=0))
+    assert meter.seen().num_nuisance == 0
