@@ -1,0 +1,60 @@
+"""The only place that connects to devices of a plant. What a protocol needs is imported for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from pydantic import SecretStr
+
+from flows import wiring
+from flows.settings import read_setting
+from fusion.errors import SettingsError
+from fusion.plant import Plant
+from fusion.plant.devices import (
+    Device,
+    FilmFilesDevice,
+    Login,
+    SoundFilesDevice,
+    TableFilesDevice,
+)
+from fusion.ports import DeviceSession
+
+# ruff: noqa: PLC0415 each process speaks one protocol, and importing another costs memory
+
+
+def session_opener(plant: Plant, device: Device) -> Callable[[str | None], DeviceSession]:
+    """Return what connects to ``device`` and goes on from a position.
+
+    Raises:
+        SettingsError: A password that the plant file refers to is not there.
+    """
+    clock = wiring.open_clock()
+    if isinstance(device, TableFilesDevice | SoundFilesDevice | FilmFilesDevice):
+        from connectors.recordings import FolderSession
+
+        return lambda position: FolderSession(plant, device, position, clock=clock)
+    raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
+
+
+def read_password(device: str, login: Login | None) -> SecretStr | None:
+    """Return the password of ``login``, from where the plant file says; None without a login.
+
+    Raises:
+        SettingsError: The variable is not set, or the file cannot be read or is empty.
+    """
+    if login is None:
+        return None
+    if login.password_env is not None:
+        password = os.environ.get(login.password_env, "")
+        where = f"the environment variable {login.password_env}"
+    else:
+        assert login.password_file is not None, "the plant file was checked"
+        password = read_setting(f"password_file of {device}", login.password_file).rstrip("\r\n")
+        where = f"the file {login.password_file}"
+    if not password:
+        raise SettingsError(
+            f"the password of {login.username!r} at device {device!r} must be in {where}, and "
+            "nothing is there; put it there, the plant file itself never holds it"
+        )
+    return SecretStr(password)

@@ -1,0 +1,284 @@
+"""Where a plant's streams come from: one description for each device that an edge process reads.
+
+A device says where it is and which of its values is which tag. It never holds a secret: a login
+names the environment variable or the file that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from fusion.plant.described import Described, Name
+
+
+class TagSource(Described):
+    """How one value of a device becomes a tag: ``tag = scale * value + offset``."""
+
+    stream: Name = Field(description="The telemetry stream that has the tag.")
+    tag: str = Field(min_length=1, max_length=128)
+    scale: float = Field(default=1.0, description="From the device's unit to the tag's.")
+    offset: float = Field(default=0.0, description="As scale; in the tag's unit.")
+    unit: str | None = Field(
+        default=None,
+        description="The unit that the device states, where it is not the tag's own because scale "
+        "and offset convert it.",
+    )
+    deadband: float = Field(
+        default=0.0,
+        ge=0,
+        description="A change of at most this much, in the tag's unit, is not sent, except once "
+        "every half of the stream's max_age_s.",
+    )
+
+    @model_validator(mode="after")
+    def _scale_tells_something(self) -> Self:
+        if self.scale == 0:
+            raise ValueError(
+                f"scale of {self.tag!r} must not be 0, every value would be {self.offset:g}; "
+                "give the factor from the device's unit to the tag's"
+            )
+        return self
+
+
+class Login(Described):
+    """Who this process is at a device. The password is in the environment or in a file."""
+
+    username: str = Field(min_length=1)
+    password_env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Z][A-Z0-9_]{0,99}$",
+        description="Environment variable that holds the password; FUSION_... are settings.",
+    )
+    password_file: Path | None = Field(
+        default=None, description="File that holds the password and nothing else."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.password_env is not None and self.password_env.startswith("FUSION_"):
+            raise ValueError(
+                f"variables that begin with FUSION_ are settings, got {self.password_env!r} as "
+                "password_env; give the variable another name"
+            )
+        if (self.password_env is None) == (self.password_file is None):
+            raise ValueError(
+                "a login must name exactly one of password_env and password_file, where the "
+                f"password of {self.username!r} is; it is never in the plant file"
+            )
+        return self
+
+
+class _Device(Described):
+    """What every device has."""
+
+    name: Name
+    silence_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=86_400,
+        description="After this long without a sign of life the connection is made anew.",
+    )
+
+    @property
+    def tag_sources(self) -> tuple[TagSource, ...]:
+        """What becomes of the device's values; none for a camera or a microphone."""
+        return ()
+
+    @property
+    def modality(self) -> Literal["telemetry", "audio", "video"]:
+        """What kind of streams the device feeds."""
+        return "telemetry"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that this device feeds, in the order of the file."""
+        return tuple(dict.fromkeys(source.stream for source in self.tag_sources))
+
+    @property
+    def privacy_masks(self) -> tuple[Mask, ...]:
+        """What must not leave the device's pictures."""
+        return ()
+
+
+class Mask(Described):
+    """A polygon that is blackened before anything is published, in parts of width and height."""
+
+    corners: tuple[tuple[float, float], ...] = Field(
+        min_length=3, max_length=64, description="(x, y) from (0, 0) top left to (1, 1)."
+    )
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if any(not 0 <= part <= 1 for corner in self.corners for part in corner):
+            raise ValueError(
+                "corners of a mask are parts of the picture's width and height, from 0 to 1, got "
+                f"{self.corners}; divide pixels by the size of the picture"
+            )
+        return self
+
+
+class ColumnSource(TagSource):
+    """One column of a table."""
+
+    column: str = Field(min_length=1)
+
+
+class _Files(_Device):
+    """Files of a folder, oldest name first; with ``watch`` also those that come later."""
+
+    folder: Path
+    patterns: tuple[str, ...] = Field(min_length=1, description="For example '*.csv'.")
+    watch: bool = Field(
+        default=False, description="Wait for more files; else the device ends with the last one."
+    )
+    settle_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=3_600,
+        description="A file is whole when it did not change for so long. 0 where files are renamed "
+        "into the folder.",
+    )
+
+    @model_validator(mode="after")
+    def _below_the_folder(self) -> Self:
+        for pattern in self.patterns:
+            if pattern.startswith("/") or ".." in Path(pattern).parts:
+                raise ValueError(
+                    f"patterns must stay below the folder {self.folder}, got {pattern!r}; "
+                    "name the folder that holds the files"
+                )
+        return self
+
+
+class TableFilesDevice(_Files):
+    """CSV and Parquet tables, one row a time stamp."""
+
+    protocol: Literal["table-files"]
+    columns: tuple[ColumnSource, ...] = Field(min_length=1, max_length=10_000)
+    time_column: str
+    time_unit_s: float | None = Field(
+        default=None, gt=0, description="Of numeric times, counted from 1970: 1 s, 0.001 ms."
+    )
+    separator: str = Field(default=",", min_length=1, max_length=1)
+
+    @property
+    def tag_sources(self) -> tuple[TagSource, ...]:
+        """The columns."""
+        return self.columns
+
+    @model_validator(mode="after")
+    def _one_stream(self) -> Self:
+        if len(self.streams) > 1:
+            raise ValueError(
+                f"the rows of a table are one stream, got {self.streams}; describe one device per "
+                "stream, with the same files"
+            )
+        return self
+
+
+class _SenseFiles(_Files):
+    """Files whose content has no time of its own."""
+
+    stream: Name
+    start: AwareDatetime | None = Field(
+        default=None, description="When the first file begins; each next one follows on it."
+    )
+    name_time_format: str | None = Field(
+        default=None,
+        description="How file names (without suffix) say when they begin, in UTC, for example "
+        "'mic1_%Y%m%dT%H%M%S'.",
+    )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The one stream that the files are."""
+        return (self.stream,)
+
+    @model_validator(mode="after")
+    def _has_a_time(self) -> Self:
+        if (self.start is None) == (self.name_time_format is None):
+            raise ValueError(
+                "files without times of their own need exactly one of start and name_time_format; "
+                "say when the first begins, or how their names tell it"
+            )
+        return self
+
+
+class SoundFilesDevice(_SenseFiles):
+    """WAV, FLAC and OGG files of one microphone."""
+
+    protocol: Literal["sound-files"]
+    channel: int = Field(default=0, ge=0, le=63)
+    chunk_s: float = Field(default=0.5, gt=0, le=5)
+
+    @property
+    def modality(self) -> Literal["telemetry", "audio", "video"]:
+        """Sound."""
+        return "audio"
+
+
+class FilmFilesDevice(_SenseFiles):
+    """MP4 and other films of one camera."""
+
+    protocol: Literal["film-files"]
+    masks: tuple[Mask, ...] = ()
+
+    @property
+    def modality(self) -> Literal["telemetry", "audio", "video"]:
+        """Pictures."""
+        return "video"
+
+    @property
+    def privacy_masks(self) -> tuple[Mask, ...]:
+        """What must not leave the pictures."""
+        return self.masks
+
+
+Device = Annotated[
+    TableFilesDevice | SoundFilesDevice | FilmFilesDevice, Field(discriminator="protocol")
+]
+FilesDevice = TableFilesDevice | SoundFilesDevice | FilmFilesDevice
+
+
+def check_devices(
+    devices: Sequence[Device],
+    *,
+    modality: Mapping[str, str],
+    tags: Mapping[str, Set[str]],
+) -> None:
+    """Check that every device feeds what the plant has, and no two feed the same.
+
+    ``modality`` is that of every stream, ``tags`` are those of the telemetry streams.
+
+    Raises:
+        ValueError: A stream or tag is not there, is of another kind, or comes twice.
+    """
+    fed_by: dict[str, str] = {}
+    for device in devices:
+        for stream in device.streams:
+            if modality.get(stream) != device.modality:
+                known = sorted(name for name, kind in modality.items() if kind == device.modality)
+                raise ValueError(
+                    f"device {device.name!r} ({device.protocol}) must feed {device.modality} "
+                    f"streams of this plant, got {stream!r}; those are {known}"
+                )
+            if stream in fed_by:
+                raise ValueError(
+                    f"a stream must come from one device, {stream!r} comes from "
+                    f"{fed_by[stream]!r} and {device.name!r}; give each a stream of its own"
+                )
+            fed_by[stream] = device.name
+        seen: set[str] = set()
+        for source in device.tag_sources:
+            if source.tag not in tags[source.stream] or source.tag in seen:
+                raise ValueError(
+                    f"device {device.name!r} must map each tag of {source.stream!r} once, got "
+                    f"{source.tag!r}, which "
+                    + ("came before" if source.tag in seen else "the stream does not have")
+                    + "; correct the mapping"
+                )
+            seen.add(source.tag)
