@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -15,10 +16,14 @@ from fusion.plant.devices import (
     Device,
     FilmFilesDevice,
     Login,
+    OpcUaDevice,
     SoundFilesDevice,
     TableFilesDevice,
 )
 from fusion.ports import DeviceSession
+
+if TYPE_CHECKING:
+    from connectors.opcua import Discovered
 
 # ruff: noqa: PLC0415 each process speaks one protocol, and importing another costs memory
 
@@ -34,6 +39,11 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
         from connectors.recordings import FolderSession
 
         return lambda position: FolderSession(plant, device, position, clock=clock)
+    if isinstance(device, OpcUaDevice):
+        from connectors.opcua import OpcUaSession
+
+        password = read_password(device.name, device.login)
+        return lambda position: OpcUaSession(device, position, clock=clock, password=password)
     raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
 
 
@@ -58,3 +68,18 @@ def read_password(device: str, login: Login | None) -> SecretStr | None:
             "nothing is there; put it there, the plant file itself never holds it"
         )
     return SecretStr(password)
+
+
+def browse_opcua(
+    device: OpcUaDevice, *, most: int, on_progress: Callable[[int], None]
+) -> list[Discovered]:
+    """Return what an OPC UA server has.
+
+    Raises:
+        DeviceUnavailableError, DeviceRefusedError: The server did not answer, or said no.
+    """
+    from connectors.opcua import browse
+
+    return browse(
+        device, read_password(device.name, device.login), most=most, on_progress=on_progress
+    )

@@ -112,7 +112,9 @@ def main() -> None:
     parser.add_argument("device")
     parser.add_argument("--beat-fd", type=int, required=True)
     told = parser.parse_args()
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    # What libraries say of connections reaches people as our states, once and with the mend.
+    for library in ("kafka", "asyncua"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     parent = _Parent(told.beat_fd)
     parent.beat()
     try:

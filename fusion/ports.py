@@ -60,6 +60,15 @@ class DeviceSession(Protocol):
         """Whether nothing will ever come again, as after the last file."""
         ...
 
+    @property
+    def holds_until_ns(self) -> int | None:
+        """Until when, by the device's clock, every reading holds that no later one has replaced.
+
+        Of protocols that tell changes only, as long as they are known to be connected; None where
+        every value is told again.
+        """
+        ...
+
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
         """Return what came since the last call; nothing when nothing came in time.
 

@@ -67,6 +67,11 @@ class FolderSession:
         """Whether the last file was read, and nobody waits for more."""
         return self._is_ended
 
+    @property
+    def holds_until_ns(self) -> int | None:
+        """A file says everything that it has to say."""
+        return None
+
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
         """Return the next rows, chunk or frame; waits ``timeout_s`` when no file is there."""
         if self._payloads is None and not self._open_next():

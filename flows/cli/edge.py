@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +11,11 @@ from rich.markup import escape
 
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
+from flows.discovery import draft_plant
 from flows.edge import HANG_S, Edge, device_command
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE
+from fusion.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,3 +66,42 @@ def run(
                 pass
         finally:
             edge.close()
+
+
+@app.command()
+def discover(
+    endpoint: Annotated[
+        str, typer.Argument(help="Of an OPC UA server, for example opc.tcp://plc.plant:4840.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the draft goes; must not exist yet.")
+    ] = Path("draft-plant.yaml"),
+    most: Annotated[int, typer.Option(help="So many variables at most.", min=1, max=10_000)] = 500,
+    connection: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file with security and login of the server, as a plant file has them."
+        ),
+    ] = None,
+) -> None:
+    """Browse an OPC UA server and write a draft plant file: every number it has, as a tag.
+
+    Units and ranges are the server's where it states them; where not, the draft says TODO, and
+    [bold]fusion plant check[/bold] says what is missing. Delete the tags that do not matter.
+
+    Example: [bold]fusion edge discover opc.tcp://127.0.0.1:4840 -o press.yaml[/bold]
+    """
+    if output.exists():
+        raise InputError(f"{output} must not exist yet, nothing is overwritten; name another file")
+    with CONSOLE.status("browsing") as shown:
+        text, num_tags = draft_plant(
+            endpoint,
+            connection,
+            most=most,
+            on_progress=lambda count: shown.update(f"browsing: {count} variables"),
+        )
+    output.write_text(text, encoding="utf-8")
+    CONSOLE.print(
+        f"{num_tags} tags are in {output}. Next: write the address, delete what does not matter, "
+        f"replace every TODO, then: fusion plant check {output}"
+    )

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from fusion.alignment.clocks import StreamClock
 from fusion.alignment.event_time import stamps
 from fusion.edge.checking import TagRules
+from fusion.edge.holding import Held
 from fusion.edge.rows import RowGatherer
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS, AudioStream, Plant, StreamSender, TelemetryStream, VideoStream
@@ -41,6 +42,7 @@ class StreamOutflow:
         self._masks = _Masks(device.privacy_masks)
         self._rows: RowGatherer | None = None
         self._rules: TagRules | None = None
+        self._held = Held(self._stream.max_age_s)
         if isinstance(self._stream, TelemetryStream):
             self._rows = RowGatherer(self._stream)
             self._rules = TagRules(self._stream, device.tag_sources)
@@ -70,6 +72,17 @@ class StreamOutflow:
         assert self._rows is not None, "the plant file was checked: tags are of telemetry streams"
         self._note_seen()
         self._rows.add(readings)
+        self._held.note(readings)
+
+    def repeat(self, t_ns: int) -> None:
+        """Say again what still holds at ``t_ns`` and was not said for a while."""
+        if self._rows is not None and (repeated := self._held.repeat(t_ns)):
+            self._note_seen()
+            self._rows.add(repeated)
+
+    def forget(self) -> None:
+        """Hold nothing any longer: the device is not there to say otherwise."""
+        self._held = Held(self._stream.max_age_s)
 
     def add(self, payload: Payload) -> None:
         """Take a batch, a chunk or a frame.

@@ -178,6 +178,7 @@ class DeviceRun:
                 )
             )
         if self._session is session:
+            self._repeat(session.holds_until_ns)
             is_ended = session.is_ended
             is_due = now_ns - self._t_flushed_ns >= READ_S * NANOSECONDS
             if is_due or is_ended or any(flow.is_full for flow in self._flows.values()):
@@ -198,6 +199,12 @@ class DeviceRun:
                 self._flows[each.stream].add(each)
         for stream, some in readings.items():
             self._flows[stream].add_readings(some)
+
+    def _repeat(self, holds_until_ns: int | None) -> None:
+        """Say again what a device that tells changes only has not changed."""
+        if holds_until_ns is not None:
+            for flow in self._flows.values():
+                flow.repeat(holds_until_ns)
 
     def _flush(self, *, position: str | None = None) -> None:
         self._t_flushed_ns = self._clock.monotonic_ns()
@@ -245,6 +252,8 @@ class DeviceRun:
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
+        for flow in self._flows.values():
+            flow.forget()
         if session is not None:
             session.close()
 

@@ -13,7 +13,9 @@ import pytest
 from fusion.errors import DeviceUnavailableError
 from fusion.ports import DeviceSession
 from tests.peers.folders import FolderPeer
+from tests.peers.opcua import OpcUaPeer
 from tests.peers.peer import PATIENCE_S, Peer, Seen, read_until, seen
+from tests.peers.processes import ToldProcess
 
 TOLERANCE = 4.0
 """Of a value from 0 to 100: films and sound are compressed."""
@@ -26,11 +28,16 @@ class Protocol:
     make: Callable[[Path], Peer]
     keeps: bool = False
     """Whether the peer keeps what it says while nobody is connected."""
+    freezes: bool = False
+    """Whether a connection to it can stay open and silent."""
 
 
 PROTOCOLS = {
     kind: Protocol(lambda folder, kind=kind: FolderPeer(folder, kind), keeps=True)
     for kind in ("csv", "parquet", "wav", "flac", "mp4")
+} | {
+    stack: Protocol(lambda folder, stack=stack: OpcUaPeer(folder, stack), freezes=True)
+    for stack in ("asyncua", "node-opcua")
 }
 
 
@@ -145,3 +152,37 @@ def test_closing_twice_does_no_harm(peer: Peer) -> None:
     with opened(peer) as session:
         session.close()
         session.close()
+
+
+def test_a_frozen_peer_is_noticed_and_neither_close_nor_open_hangs(
+    peer: Peer, protocol: Protocol
+) -> None:
+    if not protocol.freezes:
+        assert not hasattr(peer, "server")
+        return
+    server: ToldProcess = peer.server  # type: ignore[attr-defined]
+    with opened(peer) as session:
+        peer.say(20.0)
+        read_until(session, has(20.0))
+        server.freeze()
+        try:
+            with pytest.raises(DeviceUnavailableError):
+                read_until(session, lambda _: False)
+            session.close()
+            with pytest.raises(DeviceUnavailableError):
+                peer.open()
+        finally:
+            server.thaw()
+    with opened(peer) as session:
+        peer.say(70.0)
+        read_until(session, has(70.0))
+
+
+def test_a_flood_comes_in_bounded_parts_and_in_order(peer: Peer) -> None:
+    with opened(peer) as session:
+        for value in range(30):
+            peer.say(float(3 * value))
+        found = read_until(session, has(87.0))
+    assert len(found) <= 200
+    times = [each.t_source_ns for each in found if each.t_source_ns > 0]
+    assert times == sorted(times)

@@ -1,4 +1,4 @@
-"""`fusion edge run` and the processes that it starts: files in, records on the broker, once each."""
+"""`fusion edge run` and its processes: files in, records on the broker, once each."""
 
 from __future__ import annotations
 

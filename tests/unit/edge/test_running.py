@@ -63,6 +63,7 @@ class ScriptedSession:
         self._steps = steps
         self.units = script.units
         self.is_ended = False
+        self.holds_until_ns: int | None = None
 
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
         self._script.clock.pass_s(timeout_s)
