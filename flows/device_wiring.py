@@ -16,11 +16,14 @@ from fusion.plant.devices import (
     Device,
     FilmFilesDevice,
     Login,
+    MqttDevice,
+    MqttJsonDevice,
     OpcUaDevice,
     SoundFilesDevice,
+    SparkplugDevice,
     TableFilesDevice,
 )
-from fusion.ports import DeviceSession
+from fusion.ports import Clock, DeviceSession
 
 if TYPE_CHECKING:
     from connectors.opcua import Discovered
@@ -44,7 +47,23 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
 
         password = read_password(device.name, device.login)
         return lambda position: OpcUaSession(device, position, clock=clock, password=password)
+    if isinstance(device, MqttJsonDevice | SparkplugDevice):
+        return _mqtt_opener(device, clock)
     raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
+
+
+def _mqtt_opener(device: MqttDevice, clock: Clock) -> Callable[[str | None], DeviceSession]:
+    from connectors.mqtt import JsonRules, MqttSession, SparkplugHost
+
+    password = read_password(device.name, device.login)
+
+    def open_session(_position: str | None) -> DeviceSession:
+        if isinstance(device, MqttJsonDevice):
+            return MqttSession(device, JsonRules(device), clock=clock, password=password)
+        host = SparkplugHost(device, clock=clock)
+        return MqttSession(device, host, clock=clock, password=password, will=host.will)
+
+    return open_session
 
 
 def read_password(device: str, login: Login | None) -> SecretStr | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +58,20 @@ async def connect(device: OpcUaDevice, password: SecretStr | None) -> Client:
         assert password is not None, "wiring reads it"
         client.set_user(device.login.username)
         client.set_password(password.get_secret_value())
-    await client.connect()
+    try:
+        await client.connect()
+    except BaseException:
+        await drop(client)
+        raise
     return client
+
+
+async def drop(client: Client) -> None:
+    """Close the socket without a word: the server does not answer, or never did."""
+    client.disconnect_socket()
+    # The transport closes in the next turns of the loop.
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def _secure(client: Client, security: OpcUaSecurity) -> None:

@@ -65,9 +65,9 @@ class HistoryReader:
             return [Unusable(source.stream, f"history of {source.node}: {result.StatusCode.name}")]
         values = list(result.HistoryData.DataValues or ())
         t_receive_ns = self._clock.now_ns()
-        found: list[Observed] = [
-            reading_of(source, value, t_receive_ns=t_receive_ns) for value in values
-        ]
+        readings = [reading_of(source, value, t_receive_ns=t_receive_ns) for value in values]
+        # (Some servers give the value before the start too, asked or not.)
+        found: list[Observed] = [each for each in readings if each.t_source_ns >= start_ns]
         self._num_rounds += 1
         came_again = result.ContinuationPoint == self._continue
         self._continue = result.ContinuationPoint or None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from asyncua import Client, ua
 from pydantic import SecretStr
 
-from connectors.opcua.connecting import connect, explained
+from connectors.opcua.connecting import connect, drop, explained
 from connectors.opcua.history import HistoryReader
 from connectors.opcua.nodes import find_nodes, read_units
 from connectors.opcua.values import reading_of, time_ns
@@ -118,8 +118,7 @@ class OpcUaSession:
         """Close session and channel, or give up after two seconds."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(Exception):  # It may be what is broken, and it is not needed.
-                self._run(asyncio.wait_for(client.disconnect(), CLOSE_S))
+            self._run(_part(client))
         self._runner.close()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -271,6 +270,13 @@ class OpcUaSession:
                 f"{self._device.name} at {self._device.endpoint} is lost: {self._lost}; "
                 "connecting again"
             )
+
+
+async def _part(client: Client) -> None:
+    try:
+        await asyncio.wait_for(client.disconnect(), CLOSE_S)
+    except Exception:  # noqa: BLE001 it may be what is broken; nothing more is wanted of it
+        await drop(client)
 
 
 def _item(

@@ -13,6 +13,7 @@ import pytest
 from fusion.errors import DeviceUnavailableError
 from fusion.ports import DeviceSession
 from tests.peers.folders import FolderPeer
+from tests.peers.mqtt import JsonPeer, Mosquitto, SparkplugPeer
 from tests.peers.opcua import OpcUaPeer
 from tests.peers.peer import PATIENCE_S, Peer, Seen, read_until, seen
 from tests.peers.processes import ToldProcess
@@ -32,26 +33,58 @@ class Protocol:
     """Whether a connection to it can stay open and silent."""
 
 
-PROTOCOLS = {
-    kind: Protocol(lambda folder, kind=kind: FolderPeer(folder, kind), keeps=True)
-    for kind in ("csv", "parquet", "wav", "flac", "mp4")
-} | {
-    stack: Protocol(lambda folder, stack=stack: OpcUaPeer(folder, stack), freezes=True)
-    for stack in ("asyncua", "node-opcua")
-}
+PROTOCOLS = (
+    {
+        kind: Protocol(lambda folder, kind=kind: FolderPeer(folder, kind), keeps=True)
+        for kind in ("csv", "parquet", "wav", "flac", "mp4")
+    }
+    | {
+        stack: Protocol(lambda folder, stack=stack: OpcUaPeer(folder, stack), freezes=True)
+        for stack in ("asyncua", "node-opcua")
+    }
+    | {
+        "mqtt-json": Protocol(JsonPeer, freezes=True),
+        "sparkplug": Protocol(SparkplugPeer, freezes=True),
+    }
+)
 
 
-@pytest.fixture(params=PROTOCOLS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.xdist_group("devices")) for name in PROTOCOLS]
+)
 def protocol(request: pytest.FixtureRequest) -> Protocol:
     return PROTOCOLS[request.param]
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Peer]]:
+    """Servers that start slowly, once for all laws."""
+    peers: dict[str, Peer] = {}
+    yield peers
+    for each in peers.values():
+        each.stop()
+
+
 @pytest.fixture
-def peer(protocol: Protocol, tmp_path: Path) -> Iterator[Peer]:
-    made = protocol.make(tmp_path)
-    made.start()
-    yield made
-    made.stop()
+def peer(
+    protocol: Protocol,
+    request: pytest.FixtureRequest,
+    running: dict[str, Peer],
+    tmp_path: Path,
+) -> Iterator[Peer]:
+    """A peer that runs, and has said nothing but 0 yet."""
+    if protocol.keeps:
+        made = protocol.make(tmp_path)
+        made.start()
+        yield made
+        made.stop()
+        return
+    name = request.node.callspec.params["protocol"]
+    if name not in running:
+        running[name] = protocol.make(request.getfixturevalue("tmp_path_factory").mktemp(name))
+        running[name].start()
+    running[name].say(0.0)
+    yield running[name]
 
 
 def has(*values: float) -> Callable[[list[Seen]], bool]:
@@ -106,8 +139,6 @@ def test_a_peer_that_is_not_there_is_unavailable(protocol: Protocol, tmp_path: P
     with pytest.raises(DeviceUnavailableError) as raised:
         absent.open()
     assert absent.device.name in str(raised.value)
-    absent.start()
-    absent.stop()
 
 
 def test_a_peer_that_leaves_is_noticed_and_read_on_from(peer: Peer, protocol: Protocol) -> None:
@@ -160,7 +191,7 @@ def test_a_frozen_peer_is_noticed_and_neither_close_nor_open_hangs(
     if not protocol.freezes:
         assert not hasattr(peer, "server")
         return
-    server: ToldProcess = peer.server  # type: ignore[attr-defined]
+    server: ToldProcess | Mosquitto = peer.server  # type: ignore[attr-defined]
     with opened(peer) as session:
         peer.say(20.0)
         read_until(session, has(20.0))

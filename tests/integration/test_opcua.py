@@ -71,7 +71,7 @@ def issue(folder: Path, name: str, usage: x509.ObjectIdentifier) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    (folder / f"{name}.key").write_bytes(pem)
+    (folder / f"{name}-key.pem").write_bytes(pem)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def secured(certificates: Path) -> Iterator[OpcUaDevice]:
             "security": {
                 "policy": "Basic256Sha256",
                 "certificate_file": str(certificates / "edge.der"),
-                "key_file": str(certificates / "edge.key"),
+                "key_file": str(certificates / "edge-key.pem"),
                 "server_certificate_file": str(certificates / "server.der"),
             },
             "login": {"username": "operator", "password_env": "PLC_PASSWORD"},
@@ -135,7 +135,7 @@ def test_a_stranger_is_refused(secured: OpcUaDevice, certificates: Path) -> None
     stranger = changed(
         secured,
         certificate_file=certificates / "stranger.der",
-        key_file=certificates / "stranger.key",
+        key_file=certificates / "stranger-key.pem",
     )
     with pytest.raises(DeviceRefusedError):
         opened(stranger)
@@ -153,48 +153,40 @@ def test_a_file_that_is_not_there_is_explained(secured: OpcUaDevice, tmp_path: P
         opened(changed(secured, key_file=tmp_path / "none.key"))
 
 
-@pytest.mark.parametrize("stack", ["asyncua", "node-opcua"])
-def test_the_past_is_read_after_an_outage_once(tmp_path: Path, stack: str) -> None:
-    peer = OpcUaPeer(tmp_path, stack, history=True)
-    peer.start()
-    try:
-        with closing(peer.open()) as session:
-            peer.say(10.0)
-            read_until(session, lambda found: any(each.value == 10.0 for each in found))
-            position = session.position()
-        for value in (20.0, 30.0, 40.0):
-            peer.say(value)
-        with closing(peer.open(position)) as session:
-            peer.say(50.0)
-            found = read_until(session, lambda found: any(each.value == 50.0 for each in found))
-    finally:
-        peer.stop()
+@pytest.fixture(scope="module", params=["asyncua", "node-opcua"])
+def peer(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpcUaPeer]:
+    made = OpcUaPeer(tmp_path_factory.mktemp("peer"), request.param, num_tags=3, history=True)
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_the_past_is_read_after_an_outage_once(peer: OpcUaPeer) -> None:
+    with closing(peer.open()) as session:
+        peer.say(10.0)
+        read_until(session, lambda found: any(each.value == 10.0 for each in found))
+        position = session.position()
+    for value in (20.0, 30.0, 40.0):
+        peer.say(value)
+    with closing(peer.open(position)) as session:
+        peer.say(50.0)
+        found = read_until(session, lambda found: any(each.value == 50.0 for each in found))
     good = [each for each in found if each.quality is Quality.GOOD]
     assert [each.value for each in good if each.value < 40.0] == [20.0, 30.0]
     assert len({(each.value, each.t_source_ns) for each in good}) == len(good)
 
 
-@pytest.mark.parametrize("stack", ["asyncua", "node-opcua"])
-def test_bad_quality_keeps_its_status(tmp_path: Path, stack: str) -> None:
-    peer = OpcUaPeer(tmp_path, stack)
-    peer.start()
-    try:
-        with closing(peer.open()) as session:
-            peer.say_bad(0x80350000)
-            read_until(session, lambda found: any(e.quality is Quality.BAD for e in found))
-    finally:
-        peer.stop()
+def test_bad_quality_is_kept(peer: OpcUaPeer) -> None:
+    with closing(peer.open()) as session:
+        peer.say_bad(0x80350000)
+        read_until(session, lambda found: any(e.quality is Quality.BAD for e in found))
 
 
-@pytest.mark.parametrize("stack", ["asyncua", "node-opcua"])
-def test_a_draft_plant_is_nearly_right(tmp_path: Path, stack: str) -> None:
-    peer = OpcUaPeer(tmp_path, stack, num_tags=3)
-    peer.start()
-    try:
-        assert isinstance(peer.device, OpcUaDevice)
-        text, num_tags = draft_plant(peer.device.endpoint, None, most=100)
-    finally:
-        peer.stop()
+def test_a_draft_plant_is_nearly_right(peer: OpcUaPeer) -> None:
+    assert isinstance(peer.device, OpcUaDevice)
+    text, num_tags = draft_plant(peer.device.endpoint, None, most=100)
     assert num_tags == 3
     draft = yaml.safe_load(text)
     first = draft["streams"][0]["tags"][0]

@@ -39,7 +39,7 @@ async def serve(port: int, num_tags: int, certificates: Path | None) -> None:
             permission_ruleset=SimpleRoleRuleset(),
         )
         await server.load_certificate(str(certificates / "server.der"))
-        await server.load_private_key(str(certificates / "server.key"))
+        await server.load_private_key(str(certificates / "server-key.pem"))
         store = TrustStore([certificates / "trusted"], [])
         await store.load()
         options = (
