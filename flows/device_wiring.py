@@ -16,6 +16,7 @@ from fusion.plant.devices import (
     Device,
     FilmFilesDevice,
     Login,
+    ModbusDevice,
     MqttDevice,
     MqttJsonDevice,
     OpcUaDevice,
@@ -49,6 +50,10 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
         return lambda position: OpcUaSession(device, position, clock=clock, password=password)
     if isinstance(device, MqttJsonDevice | SparkplugDevice):
         return _mqtt_opener(device, clock)
+    if isinstance(device, ModbusDevice):
+        from connectors.modbus import ModbusSession
+
+        return lambda _position: ModbusSession(device, clock=clock)
     raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
 
 

@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--beat-fd", type=int, required=True)
     told = parser.parse_args()
     # What libraries say of connections reaches people as our states, once and with the mend.
-    for library in ("kafka", "asyncua"):
+    for library in ("kafka", "asyncua", "mqtt", "pymodbus", "libav"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     parent = _Parent(told.beat_fd)
     parent.beat()

@@ -13,6 +13,7 @@ import pytest
 from fusion.errors import DeviceUnavailableError
 from fusion.ports import DeviceSession
 from tests.peers.folders import FolderPeer
+from tests.peers.modbus import ModbusPeer
 from tests.peers.mqtt import JsonPeer, Mosquitto, SparkplugPeer
 from tests.peers.opcua import OpcUaPeer
 from tests.peers.peer import PATIENCE_S, Peer, Seen, read_until, seen
@@ -31,6 +32,8 @@ class Protocol:
     """Whether the peer keeps what it says while nobody is connected."""
     freezes: bool = False
     """Whether a connection to it can stay open and silent."""
+    polls: bool = False
+    """Whether it is asked what holds now, so that what held in between is not seen."""
 
 
 PROTOCOLS = (
@@ -43,6 +46,7 @@ PROTOCOLS = (
         for stack in ("asyncua", "node-opcua")
     }
     | {
+        "modbus-tcp": Protocol(ModbusPeer, freezes=True, polls=True),
         "mqtt-json": Protocol(JsonPeer, freezes=True),
         "sparkplug": Protocol(SparkplugPeer, freezes=True),
     }
@@ -108,12 +112,13 @@ def opened(peer: Peer, position: str | None = None) -> Iterator[DeviceSession]:
         yield session
 
 
-def test_what_is_said_comes_with_its_times(peer: Peer) -> None:
+def test_what_is_said_comes_with_its_times(peer: Peer, protocol: Protocol) -> None:
     with opened(peer) as session:
         began_ns = time.time_ns()
         peer.say(20.0)
+        found = read_until(session, has(20.0)) if protocol.polls else []
         peer.say(60.0)
-        found = read_until(session, has(20.0, 60.0))
+        found += read_until(session, has(60.0) if protocol.polls else has(20.0, 60.0))
         ended_ns = time.time_ns()
     (stream,) = peer.device.streams
     wanted = [each for each in found if has(20.0)([each]) or has(60.0)([each])]

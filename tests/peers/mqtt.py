@@ -154,7 +154,14 @@ class SparkplugPeer:
     def open(self, position: str | None = None) -> MqttSession:
         assert isinstance(self.device, SparkplugDevice)
         host = SparkplugHost(self.device, clock=CLOCK)
-        return MqttSession(self.device, host, clock=CLOCK, will=host.will)
+        num_births = self.num_births
+        session = MqttSession(self.device, host, clock=CLOCK, will=host.will)
+        # What a node says before it is born again, nobody can understand.
+        t_end_s = time.monotonic() + 10
+        while self.num_births == num_births:
+            assert time.monotonic() < t_end_s
+            time.sleep(0.01)
+        return session
 
     def start(self) -> None:
         self.server.start()
