@@ -13,6 +13,7 @@ from flows.settings import read_setting
 from fusion.errors import SettingsError
 from fusion.plant import Plant
 from fusion.plant.devices import (
+    CameraDevice,
     Device,
     FilmFilesDevice,
     Login,
@@ -20,7 +21,9 @@ from fusion.plant.devices import (
     MqttDevice,
     MqttJsonDevice,
     OpcUaDevice,
+    SoundCardDevice,
     SoundFilesDevice,
+    SoundUrlDevice,
     SparkplugDevice,
     TableFilesDevice,
 )
@@ -54,6 +57,8 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
         from connectors.modbus import ModbusSession
 
         return lambda _position: ModbusSession(device, clock=clock)
+    if isinstance(device, CameraDevice | SoundUrlDevice | SoundCardDevice):
+        return _sense_opener(plant, device, clock)
     raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
 
 
@@ -69,6 +74,21 @@ def _mqtt_opener(device: MqttDevice, clock: Clock) -> Callable[[str | None], Dev
         return MqttSession(device, host, clock=clock, password=password, will=host.will)
 
     return open_session
+
+
+def _sense_opener(
+    plant: Plant, device: CameraDevice | SoundUrlDevice | SoundCardDevice, clock: Clock
+) -> Callable[[str | None], DeviceSession]:
+    if isinstance(device, SoundCardDevice):
+        from connectors.sound_card import SoundCardSession
+
+        return lambda _position: SoundCardSession(plant, device, clock=clock)
+    from connectors.media import CameraSession, SoundUrlSession
+
+    password = read_password(device.name, device.login)
+    if isinstance(device, CameraDevice):
+        return lambda _position: CameraSession(plant, device, clock=clock, password=password)
+    return lambda _position: SoundUrlSession(plant, device, clock=clock, password=password)
 
 
 def read_password(device: str, login: Login | None) -> SecretStr | None:

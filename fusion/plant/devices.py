@@ -477,6 +477,83 @@ class ModbusDevice(_Device):
         return self.registers
 
 
+class _Media(_Device):
+    """Sound or pictures from an address."""
+
+    url: str = Field(
+        pattern=r"^(rtsps?|https?|rtp|srt|udp|tcp)://[^@\s]+$|^/\S+$",
+        description="rtsp://..., http://... (MJPEG) or the absolute path of a file or pipe; never "
+        "with a name and password in it, which login says.",
+    )
+    stream: Name
+    login: Login | None = None
+    transport: Literal["tcp", "udp"] = Field(
+        default="tcp", description="Of RTSP; tcp loses nothing and passes firewalls."
+    )
+    open_timeout_s: float = Field(default=10.0, ge=0.5, le=30)
+    read_timeout_s: float = Field(
+        default=5.0, ge=0.5, le=30, description="Nothing for so long is a lost connection."
+    )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The one stream."""
+        return (self.stream,)
+
+
+class CameraDevice(_Media):
+    """A camera: RTSP, HTTP (MJPEG), or anything else that FFmpeg opens."""
+
+    protocol: Literal["camera"]
+    masks: tuple[Mask, ...] = Field(
+        default=(), max_length=64, description="What must not leave this machine, blackened."
+    )
+
+    @property
+    def modality(self) -> Literal["telemetry", "audio", "video"]:
+        """Pictures."""
+        return "video"
+
+    @property
+    def privacy_masks(self) -> tuple[Mask, ...]:
+        """What must not leave the pictures."""
+        return self.masks
+
+
+class SoundUrlDevice(_Media):
+    """The sound of an IP microphone, or of a camera that has one."""
+
+    protocol: Literal["sound-url"]
+    chunk_s: float = Field(default=0.5, ge=0.05, le=5)
+
+    @property
+    def modality(self) -> Literal["telemetry", "audio", "video"]:
+        """Sound."""
+        return "audio"
+
+
+class SoundCardDevice(_Device):
+    """A microphone at a sound card of this machine (PortAudio)."""
+
+    protocol: Literal["sound-card"]
+    stream: Name
+    card: str | None = Field(
+        default=None, description="Part of the card's name; without it the system's default."
+    )
+    channel: int = Field(default=0, ge=0, le=63)
+    chunk_s: float = Field(default=0.5, ge=0.05, le=5)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The one stream."""
+        return (self.stream,)
+
+    @property
+    def modality(self) -> Literal["telemetry", "audio", "video"]:
+        """Sound."""
+        return "audio"
+
+
 MqttDevice = MqttJsonDevice | SparkplugDevice
 Device = Annotated[
     TableFilesDevice
@@ -485,7 +562,10 @@ Device = Annotated[
     | OpcUaDevice
     | MqttJsonDevice
     | SparkplugDevice
-    | ModbusDevice,
+    | ModbusDevice
+    | CameraDevice
+    | SoundUrlDevice
+    | SoundCardDevice,
     Field(discriminator="protocol"),
 ]
 FilesDevice = TableFilesDevice | SoundFilesDevice | FilmFilesDevice

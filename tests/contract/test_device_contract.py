@@ -18,6 +18,7 @@ from tests.peers.mqtt import JsonPeer, Mosquitto, SparkplugPeer
 from tests.peers.opcua import OpcUaPeer
 from tests.peers.peer import PATIENCE_S, Peer, Seen, read_until, seen
 from tests.peers.processes import ToldProcess
+from tests.peers.rtsp import RtspPeer
 
 TOLERANCE = 4.0
 """Of a value from 0 to 100: films and sound are compressed."""
@@ -36,21 +37,32 @@ class Protocol:
     """Whether it is asked what holds now, so that what held in between is not seen."""
 
 
-PROTOCOLS = (
-    {
-        kind: Protocol(lambda folder, kind=kind: FolderPeer(folder, kind), keeps=True)
-        for kind in ("csv", "parquet", "wav", "flac", "mp4")
-    }
-    | {
-        stack: Protocol(lambda folder, stack=stack: OpcUaPeer(folder, stack), freezes=True)
-        for stack in ("asyncua", "node-opcua")
-    }
-    | {
-        "modbus-tcp": Protocol(ModbusPeer, freezes=True, polls=True),
-        "mqtt-json": Protocol(JsonPeer, freezes=True),
-        "sparkplug": Protocol(SparkplugPeer, freezes=True),
-    }
-)
+def on_files(kind: str) -> Protocol:
+    return Protocol(lambda folder: FolderPeer(folder, kind), keeps=True)
+
+
+def on_opcua(stack: str) -> Protocol:
+    return Protocol(lambda folder: OpcUaPeer(folder, stack), freezes=True)
+
+
+def on_rtsp(kind: str) -> Protocol:
+    return Protocol(lambda folder: RtspPeer(folder, kind), freezes=True, polls=True)
+
+
+PROTOCOLS = {
+    "csv": on_files("csv"),
+    "parquet": on_files("parquet"),
+    "wav": on_files("wav"),
+    "flac": on_files("flac"),
+    "mp4": on_files("mp4"),
+    "asyncua": on_opcua("asyncua"),
+    "node-opcua": on_opcua("node-opcua"),
+    "mqtt-json": Protocol(JsonPeer, freezes=True),
+    "sparkplug": Protocol(SparkplugPeer, freezes=True),
+    "modbus-tcp": Protocol(ModbusPeer, freezes=True, polls=True),
+    "rtsp-camera": on_rtsp("camera"),
+    "rtsp-sound": on_rtsp("sound"),
+}
 
 
 @pytest.fixture(
