@@ -58,6 +58,7 @@ async function main() {
     }
     console.log("ok");
   }
+  process.exit(0); // nobody is there to say anything
 }
 main().catch((error) => {
   console.error(error);

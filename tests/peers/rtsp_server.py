@@ -4,6 +4,7 @@ Lines on standard input: ``say VALUE`` sets brightness and loudness, from 0 to 1
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202, E402, T201 it runs in another Python, told by lines
+import os
 import sys
 import threading
 
@@ -65,6 +66,7 @@ def main():
             now[0] = float(line.split()[1])
             GLib.idle_add(show)
             print("ok", flush=True)
+        os._exit(0)  # nobody is there to say anything
 
     threading.Thread(target=obey, daemon=True).start()
     print("ready", flush=True)
