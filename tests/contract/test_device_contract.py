@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from fusion.errors import DeviceUnavailableError
 from fusion.ports import DeviceSession
+from tests.peers.black_hole import black_hole
 from tests.peers.folders import FolderPeer
 from tests.peers.modbus import ModbusPeer
 from tests.peers.mqtt import JsonPeer, Mosquitto, SparkplugPeer
@@ -221,6 +223,27 @@ def test_a_frozen_peer_is_noticed_and_neither_close_nor_open_hangs(
                 peer.open()
         finally:
             server.thaw()
+    with opened(peer) as session:
+        peer.say(70.0)
+        read_until(session, has(70.0))
+
+
+def test_a_black_hole_is_noticed_and_left_again(peer: Peer, protocol: Protocol) -> None:
+    if not protocol.freezes:
+        return  # A folder has no network.
+    (port,) = {
+        int(found)
+        for found in re.findall(r"(?:127\.0\.0\.1:|port': )(\d+)", str(peer.device.model_dump()))
+    }
+    with opened(peer) as session:
+        peer.say(20.0)
+        read_until(session, has(20.0))
+        with black_hole(port):
+            with pytest.raises(DeviceUnavailableError):
+                read_until(session, lambda _: False)
+            session.close()
+            with pytest.raises(DeviceUnavailableError):
+                peer.open()
     with opened(peer) as session:
         peer.say(70.0)
         read_until(session, has(70.0))
