@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -30,10 +32,8 @@ class SoundCardSession:
         assert isinstance(stream, AudioStream), "the plant file was checked"
         self._device, self._stream, self._clock = device, stream, clock
         self._num_read = 0
+        sounddevice = _port_audio(device)
         try:
-            # (The import itself fails where the library is not on the machine.)
-            import sounddevice  # noqa: PLC0415
-
             self._card = sounddevice.InputStream(
                 samplerate=stream.sample_rate_hz,
                 device=device.card,
@@ -42,7 +42,7 @@ class SoundCardSession:
                 blocksize=0,
             )
             self._card.start()
-        except (OSError, ValueError, sounddevice.PortAudioError) as failed:
+        except (ValueError, sounddevice.PortAudioError) as failed:
             raise DeviceUnavailableError(
                 f"{device.name} must be a sound card that records {stream.sample_rate_hz} Hz on "
                 f"channel {device.channel}, but: {failed}; `python -m sounddevice` lists the cards "
@@ -66,8 +66,7 @@ class SoundCardSession:
 
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
         """Return the next chunk when it is there; else nothing, after ``timeout_s``."""
-        import sounddevice  # noqa: PLC0415
-
+        sounddevice = _port_audio(self._device)
         wanted = round(self._device.chunk_s * self._stream.sample_rate_hz)
         try:
             if self._card.read_available < wanted:
@@ -81,7 +80,7 @@ class SoundCardSession:
         # What lies in the card's buffer behind this block was recorded since.
         behind = self._card.read_available
         t_receive_ns = self._clock.now_ns() - behind * NANOSECONDS // self._stream.sample_rate_hz
-        samples_N = np.ascontiguousarray(block[:, self._device.channel])
+        samples_N = np.ascontiguousarray(block[:, self._device.channel], np.int16)
         length_ns = wanted * NANOSECONDS // self._stream.sample_rate_hz
         chunk = AudioChunk(
             stream=self._stream.name,
@@ -105,3 +104,14 @@ class SoundCardSession:
     def close(self) -> None:
         """Stop recording."""
         self._card.close()
+
+
+def _port_audio(device: SoundCardDevice) -> ModuleType:
+    """Return the binding of PortAudio; importing it fails where the library is not installed."""
+    try:
+        return importlib.import_module("sounddevice")
+    except OSError as absent:
+        raise DeviceUnavailableError(
+            f"{device.name} needs the library PortAudio, and it is not on this machine: {absent}; "
+            "install it (Debian: libportaudio2)"
+        ) from absent

@@ -78,7 +78,7 @@ class CameraSession:
                 "connecting again"
             )
         t_receive_ns = self._clock.now_ns()
-        if frame.pts is None:
+        if frame.pts is None or frame.time_base is None:
             return []
         presentation_ns = round(frame.pts * frame.time_base * NANOSECONDS)
         t_capture_ns = self._time.ns(presentation_ns, t_receive_ns=t_receive_ns)

@@ -55,7 +55,7 @@ def explained(device: MediaDevice) -> Iterator[None]:
         raise DeviceRefusedError(
             f"{device.name} at {device.url} refuses: {refused.strerror}; check the login"
         ) from None
-    except (FFmpegError, OSError, EOFError) as failed:
+    except (FFmpegError, OSError) as failed:
         why = "it gave what is no stream" if isinstance(failed, InvalidDataError) else ""
         raise DeviceUnavailableError(
             f"{device.name} must be reached at {device.url}, but "

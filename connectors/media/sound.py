@@ -83,7 +83,7 @@ class SoundUrlSession:
                 f"{self._device.name} at {self._device.url} must go on, and it ended; "
                 "connecting again"
             )
-        if frame.pts is None:
+        if frame.pts is None or frame.time_base is None:
             return []
         t_receive_ns = self._clock.now_ns()
         presentation_ns = round(frame.pts * frame.time_base * NANOSECONDS)

@@ -1,5 +1,8 @@
 """What an OPC UA server has: every variable that is a number, with unit and range if it says."""
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
 from __future__ import annotations
 
 import asyncio
@@ -7,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from asyncua import Client, ua
 from pydantic import SecretStr
@@ -106,7 +110,7 @@ async def _described(
     ]
     types = await _attribute(client, ids, ua.AttributeIds.DataType)
     values = await _attribute(client, ids, ua.AttributeIds.Value)
-    levels = await _attribute(client, ids, ua.AttributeIds.UserAccessLevel)
+    levels: list[Any] = await _attribute(client, ids, ua.AttributeIds.UserAccessLevel)
     texts = await _attribute(client, ids, ua.AttributeIds.Description)
     units = await read_properties(client, ids, "EngineeringUnits")
     ranges = await read_properties(client, ids, "EURange")
@@ -124,7 +128,7 @@ async def _described(
                 if isinstance(limits, ua.Range) and limits.Low < limits.High
                 else None,
                 value=number_of(values[index]),
-                is_writable=bool(int(levels[index] or 0) & 2),
+                is_writable=isinstance(levels[index], int) and bool(levels[index] & 2),
                 description=getattr(texts[index], "Text", None) or "",
             )
         )

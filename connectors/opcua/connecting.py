@@ -1,5 +1,8 @@
 """A connection to an OPC UA server, secured as the plant file says."""
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
 from __future__ import annotations
 
 import asyncio

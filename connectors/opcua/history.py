@@ -1,5 +1,8 @@
 """What an OPC UA server remembers of the time in which nobody listened (Part 11, raw data)."""
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
 from __future__ import annotations
 
 from collections import deque

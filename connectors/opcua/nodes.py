@@ -1,5 +1,8 @@
 """Nodes by what the plant file calls them, and the units that the server states for them."""
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
 from __future__ import annotations
 
 import re

@@ -4,6 +4,9 @@ Everything happens inside :meth:`OpcUaSession.read`: between two calls the serve
 what comes, so a slow reader costs no memory here.
 """
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
 from __future__ import annotations
 
 import asyncio

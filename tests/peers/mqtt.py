@@ -207,7 +207,7 @@ class SparkplugPeer:
 
     def _on_command(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
         said = Payload()
-        said.ParseFromString(message.payload)
+        said.ParseFromString(bytes(message.payload))
         if said.metrics[0].name == "Node Control/Rebirth" and said.metrics[0].boolean_value:
             self.be_born()
 

@@ -3,6 +3,9 @@
 Lines on its standard input: ``say VALUE``, ``bad STATUS``, ``flood N``; it answers ``ok``.
 """
 
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
 from __future__ import annotations
 
 import asyncio

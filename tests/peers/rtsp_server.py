@@ -3,6 +3,7 @@
 Lines on standard input: ``say VALUE`` sets brightness and loudness, from 0 to 100.
 """
 
+# pyright: reportMissingImports=false
 # ruff: noqa: ANN001, ANN201, ANN202, E402, T201 it runs in another Python, told by lines
 import os
 import sys
