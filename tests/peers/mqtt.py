@@ -33,8 +33,14 @@ def require_mosquitto() -> None:
 class Mosquitto:
     """A broker on a free port; with ``password_file`` only its users may come in."""
 
-    def __init__(self, folder: Path, password_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        password_file: Path | None = None,
+        login: tuple[str, str] | None = None,
+    ) -> None:
         require_mosquitto()
+        self._login = login
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
         access = (
@@ -53,7 +59,7 @@ class Mosquitto:
         t_end_s = time.monotonic() + 20
         while True:
             try:
-                client = connected(self.port, "probe")
+                client = connected(self.port, "probe", self._login)
                 break
             except OSError:
                 assert time.monotonic() < t_end_s
