@@ -186,11 +186,11 @@ class SparkplugPeer:
     def be_born(self) -> None:
         said = Payload(timestamp=now_ms(), seq=0)
         self.seq = 0
-        self.num_births += 1
         said.metrics.add(name="bdSeq", datatype=8, long_value=self.birth_seq)
         metric = said.metrics.add(name="Tank/Level", alias=7, datatype=10, timestamp=now_ms())
         metric.double_value = self.value
         self.publish("NBIRTH", said)
+        self.num_births += 1
 
     def say(self, value: float) -> None:
         self.value = value

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.edge_device import void
 from fusion.edge import DeviceRun
 from tests.unit.edge.test_running import PLANT, Broker, Kept, Script, reading
 from tests.unit.stream.test_spool import Machine
@@ -29,7 +30,7 @@ def test_ten_minutes_without_the_broker_lose_nothing_and_say_nothing_twice(
         publisher=machine.spool,
         positions=Kept(),
         clock=machine.clock,
-        forward=lambda: machine.spool.flush(0.0) and None,
+        forward=lambda: void(machine.spool.flush(0.0)),
         num_waiting=lambda: machine.spool.waiting_records,
     )
     most_held = most_waiting = 0
