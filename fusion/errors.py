@@ -14,6 +14,8 @@
     ├── RecordError                      one record cannot be used; goes to dead-letters
     ├── CollapseError                    a training run that lost its embedding
     ├── FencedError                      another process has taken this one's place
+    ├── DeviceUnavailableError           retriable
+    │   └── DeviceRefusedError           it answers and says no: a password, a certificate, a right
     ├── BrokerUnavailableError           retriable
     │   └── SpoolFullError               the broker is away and no more may wait on disk
     ├── InferenceUnavailableError        retriable
@@ -104,6 +106,16 @@ class CollapseError(FusionError):
 
 class FencedError(FusionError):
     """Another process took this one's place as reader or writer; this one must not go on."""
+
+
+class DeviceUnavailableError(FusionError):
+    """A device of the plant did not answer, or fell silent."""
+
+    retriable = True
+
+
+class DeviceRefusedError(DeviceUnavailableError):
+    """A device answered and said no. Somebody has to change something, perhaps over there."""
 
 
 class BrokerUnavailableError(FusionError):

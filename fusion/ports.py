@@ -8,12 +8,87 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.schema import Lost, Message, Record, TopicPartition
+from fusion.schema import Lost, Message, Payload, Quality, Record, TopicPartition
+
+
+class Reading(NamedTuple):
+    """One value of one tag, as its device says it."""
+
+    stream: str
+    tag: str
+    value: float
+    """In the device's unit; NaN where there is none."""
+    quality: Quality
+    t_source_ns: int
+    """When the instrument measured; the server's or the receiver's time where nobody says."""
+    t_server_ns: int
+    """When a server between saw it; the source's time where there is none."""
+    t_receive_ns: int
+    status: int = 0
+    """The raw status of the protocol; 0 where there is none."""
+
+
+class Unusable(NamedTuple):
+    """Something that a device said and that cannot be used: counted, told, and gone on from."""
+
+    stream: str
+    why: str
+
+
+Observed = Reading | Payload | Unusable
+
+
+class DeviceSession(Protocol):
+    """One connection to one device of a plant, open from the start. Not for several threads.
+
+    What it knows is the protocol. Scaling, ranges, deadbands, limits, health, reconnecting and
+    sending are :class:`fusion.edge.DeviceRun`'s, the same for every device.
+    """
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """The unit that the device itself states, by tag; empty where it states none."""
+        ...
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing will ever come again, as after the last file."""
+        ...
+
+    @property
+    def holds_until_ns(self) -> int | None:
+        """Until when, by the device's clock, every reading holds that no later one has replaced.
+
+        Of protocols that tell changes only, as long as they are known to be connected; None where
+        every value is told again.
+        """
+        ...
+
+    def read(self, *, timeout_s: float) -> Sequence[Observed]:
+        """Return what came since the last call; nothing when nothing came in time.
+
+        Bounded: one call returns what fits into memory many times over, and while nobody calls,
+        the device waits or its own queue drops the oldest and says so in the quality.
+
+        Raises:
+            DeviceUnavailableError: The connection is lost, or its watchdog saw no sign of life.
+            DeviceRefusedError: The device takes us no longer.
+            InputError: The plant file asks for what the device does not have.
+        """
+        ...
+
+    def position(self) -> str:
+        """Return how far everything has come that was read; a new session goes on from there."""
+        ...
+
+    def close(self) -> None:
+        """Say goodbye if the device listens, and free everything. Never hangs, never fails."""
+        ...
 
 
 class Source(Protocol):

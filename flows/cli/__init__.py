@@ -12,6 +12,7 @@ from flows.cli import (
     backfill,
     dead_letters,
     demo,
+    edge,
     evaluate,
     export,
     lake,
@@ -42,6 +43,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(plant.app, name="plant")
+app.add_typer(edge.app, name="edge")
 app.command("simulate")(stream.simulate_rig)
 app.command("replay")(stream.replay)
 app.command("ingest")(learn.ingest)

@@ -9,31 +9,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from flows.plant_files import load_plant
 from flows.terminal import CONSOLE
-from fusion.errors import PlantError
-from fusion.plant import AudioStream, Plant, Tag, TelemetryStream, parse_plant
+from fusion.plant import AudioStream, Plant, Tag, TelemetryStream
 
 app = typer.Typer(no_args_is_help=True, help="Check a plant file, or print the schema it follows.")
 
 PlantFile = Annotated[
     Path, typer.Argument(metavar="PLANT", help="The plant file, for example plants/rig.yaml.")
 ]
-
-
-def load_plant(path: Path) -> Plant:
-    """Return the plant that the file at ``path`` describes.
-
-    Raises:
-        PlantError: The file cannot be read, or breaks rules; the message lists each.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise PlantError(
-            f"a plant file must be readable UTF-8 text; {path}: {unreadable}; "
-            "give the path of a plant file such as plants/rig.yaml"
-        ) from unreadable
-    return parse_plant(text, origin=str(path))
 
 
 @app.command()

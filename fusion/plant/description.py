@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from fusion.plant.described import Described, Name
+from fusion.plant.devices import Device, check_devices
 
 NANOSECONDS = 1_000_000_000
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-"""Lower case, digits, ``-`` and ``_``: fit for topics, addresses and file names."""
 
 MAX_CLOCK_OFFSET_S = 3_155_760_000
 """A century: further off no clock is, and nanoseconds still fit into 64 bits."""
@@ -24,13 +24,7 @@ Modality = Literal["telemetry", "audio", "video"]
 _Sense = TypeVar("_Sense", "AudioStream", "VideoStream")
 
 
-class _Described(BaseModel):
-    """Frozen, and a field that is not in the schema is a mistake, never ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Address(_Described):
+class Address(Described):
     """Where the asset stands: the levels of ISA-95, from the enterprise down to the asset."""
 
     enterprise: Name
@@ -44,7 +38,7 @@ class Address(_Described):
         return "/".join((self.enterprise, self.site, self.area, self.line, self.cell, self.asset))
 
 
-class Limits(_Described):
+class Limits(Described):
     """Operating limits of a tag, in the tag's unit. A forecast that crosses one is a finding."""
 
     low: float | None = None
@@ -61,7 +55,7 @@ class Limits(_Described):
         return self
 
 
-class Tag(_Described):
+class Tag(Described):
     """One instrument signal or set-point."""
 
     name: str = Field(min_length=1, max_length=128)
@@ -117,7 +111,7 @@ class Tag(_Described):
         return low, high
 
 
-class _StreamDescription(_Described):
+class _StreamDescription(Described):
     """What every stream has."""
 
     name: Name
@@ -210,7 +204,7 @@ def _refuse_server_clock(stream: _Sense) -> _Sense:
 Stream = Annotated[TelemetryStream | AudioStream | VideoStream, Field(discriminator="modality")]
 
 
-class OperatingMode(_Described):
+class OperatingMode(Described):
     """A mode holds while ``tag`` lies in ``between`` (inclusive). The first that holds is shown."""
 
     name: Name
@@ -218,7 +212,7 @@ class OperatingMode(_Described):
     between: tuple[float, float]
 
 
-class AlarmDefinition(_Described):
+class AlarmDefinition(Described):
     """A rationalised alarm (ISA-18.2): without one of these, a finding stays an advisory."""
 
     name: Name
@@ -242,7 +236,7 @@ class AlarmDefinition(_Described):
         return self
 
 
-class Scoring(_Described):
+class Scoring(Described):
     """How much attention the plant may ask for."""
 
     false_alarms_per_day: float = Field(
@@ -254,7 +248,7 @@ Hours = Annotated[float, Field(gt=0, le=87_840)]
 """At most ten years."""
 
 
-class RetentionHours(_Described):
+class RetentionHours(Described):
     """How long the broker keeps each kind of record, in hours since it got it."""
 
     telemetry: Hours = Field(
@@ -273,7 +267,7 @@ class RetentionHours(_Described):
     stream_health: Hours = Field(default=168, description="As the streams that it is about.")
 
 
-class Topics(_Described):
+class Topics(Described):
     """How the plant's records are stored on the broker. Plants with one prefix must agree."""
 
     partitions: int = Field(
@@ -286,7 +280,7 @@ class Topics(_Described):
     retention_h: RetentionHours = RetentionHours()
 
 
-class Plant(_Described):
+class Plant(Described):
     """One monitored asset: where it stands, what it streams, when it must alarm."""
 
     prefix: Name = Field(description="First part of every topic of this plant.")
@@ -305,6 +299,9 @@ class Plant(_Described):
         default=60.0, ge=0, description="Event times further ahead of the broker are refused."
     )
     streams: tuple[Stream, ...] = Field(min_length=1, max_length=64)
+    devices: tuple[Device, ...] = Field(
+        default=(), max_length=64, description="What `fusion edge run` reads the streams from."
+    )
     modes: tuple[OperatingMode, ...] = ()
     scoring: Scoring = Scoring()
     alarms: tuple[AlarmDefinition, ...] = ()
@@ -327,6 +324,12 @@ class Plant(_Described):
                     )
         for mode in self.modes:
             self.tag(mode.tag, wanted_by=f"mode {mode.name!r}")
+        _refuse_repeats("devices", [device.name for device in self.devices])
+        check_devices(
+            self.devices,
+            modality={stream.name: stream.modality for stream in self.streams},
+            tags={s.name: {tag.name for tag in s.tags} for s in self.telemetry_streams},
+        )
         for stream in self.streams:
             if isinstance(stream, AudioStream):
                 num_samples = stream.sample_rate_hz * self.tick_s
@@ -381,6 +384,17 @@ class Plant(_Described):
                 return stream
         raise KeyError(name)
 
+    def device(self, name: str) -> Device:
+        """Return the device called ``name``.
+
+        Raises:
+            KeyError: The plant has no such device.
+        """
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise KeyError(name)
+
     def tag(self, name: str, *, wanted_by: str) -> Tag:
         """Return the tag called ``name``, which ``wanted_by`` refers to.
 
@@ -413,11 +427,11 @@ class Plant(_Described):
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the description: equal plants, equal fingerprints.
 
-        How long records are kept, and how fast an operator may turn a knob, say nothing about
-        the plant: both are left out.
+        How long records are kept, how they come in, and how fast an operator may turn a knob, say
+        nothing about the plant: they are left out.
         """
         of_tags = {"__all__": {"tags": {"__all__": {"rate_limit_per_s"}}}}
-        told = self.model_dump_json(exclude={"topics": True, "streams": of_tags})
+        told = self.model_dump_json(exclude={"topics": True, "devices": True, "streams": of_tags})
         return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -97,6 +97,44 @@ class StreamHealth(_Said):
     clock_jumps: int = Field(default=0, description="How often the offset changed at once.")
 
 
+class StreamFlow(_Said):
+    """What an edge process did with one stream since it started."""
+
+    stream: str
+    records: int = Field(description="Given to the broker, or to its spool")
+    values: int = Field(description="Cells, samples or frames in them")
+    rate_hz: float = Field(description="Records a second since the last report")
+    bad: int = Field(description="Values that the device calls bad or stale, or that are no number")
+    out_of_range: int = Field(description="Values outside the tag's range; UNCERTAIN")
+    held_back: int = Field(description="Values inside the deadband, not sent")
+    thinned: int = Field(description="Values that came faster than the stream may send")
+    untimed: int = Field(description="Values whose source time cannot be; UNCERTAIN")
+    gaps: int = Field(description="Silences longer than the stream's max_age_s")
+    unusable: int = Field(description="What came and could not be read, or is too large to send")
+    why_unusable: str = Field(description="The last reason")
+    offset_s: float | None = Field(description="How far the source's clock lags this machine's")
+    drift_ppm: float | None
+    clock_jumps: int
+    last_seen_ns: int | None = Field(description="When the newest record came, by this machine")
+
+
+class DeviceHealth(_Said):
+    """How one device does, from the process that reads it; on ``stream-health``."""
+
+    plant: str
+    device: str
+    protocol: str
+    t_ns: int
+    state: Literal["connecting", "connected", "refused", "waiting", "ended"] = Field(
+        description="waiting: the broker is away, its spool is full, and nothing is read"
+    )
+    why: str = Field(description="What failed last; empty while all is well")
+    connects: int = Field(description="How often a connection was made")
+    failures: int = Field(description="How often one was lost, or not made")
+    waiting_records: int = Field(description="What waits on disk for the broker")
+    streams: tuple[StreamFlow, ...]
+
+
 class Condition(StrEnum):
     """The process part of an alarm (ISA-18.2 with delays made explicit)."""
 

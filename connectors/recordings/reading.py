@@ -16,6 +16,7 @@ import av
 import numpy as np
 import polars as pl
 import soundfile
+from av.container import InputContainer
 from av.error import FFmpegError
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,6 +26,8 @@ from fusion.plant import NANOSECONDS, AudioStream, TelemetryStream, VideoStream
 from fusion.schema import AudioChunk, Quality, TelemetryBatch, VideoFrame
 
 Scalar = str | int | float | bool
+MAX_PIXELS = 40_000_000
+"""Of a picture as it is stored: more is refused before it is decoded."""
 _PCM16 = np.iinfo(np.int16)
 
 
@@ -176,20 +179,25 @@ def sound_chunks(
 
 
 def film_frames(
-    stream: VideoStream, paths: Sequence[Path], *, t_start_ns: int
+    stream: VideoStream,
+    paths: Sequence[Path],
+    *,
+    t_start_ns: int,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[VideoFrame]:
     """Yield the frames of films (MP4, GIF ...), one film after another, in the stream's size.
 
     Inside a film its own times hold; frames that come faster than ``rate_hz`` are left out.
 
     Raises:
-        InputError: A file cannot be decoded.
+        InputError: A file cannot be decoded, or its pictures have more than ``max_pixels``.
     """
     for path in paths:
         _require_file(path)
         time_s, last_slot = 0.0, -1
         try:
             with av.open(path) as film:
+                _require_pixels(path, film, max_pixels)
                 for frame in film.decode(video=0):
                     time_s = frame.time or 0.0
                     # The first frame of each slot; where the rates are equal, rounding costs none.
@@ -247,6 +255,15 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
             )
         files += found
     return files
+
+
+def _require_pixels(path: Path, film: InputContainer, max_pixels: int) -> None:
+    for video in film.streams.video:
+        if video.codec_context.width * video.codec_context.height > max_pixels:
+            raise InputError(
+                f"pictures of {path.name} must have at most {max_pixels} pixels, they are "
+                f"{video.codec_context.width} x {video.codec_context.height}; scale the film down"
+            )
 
 
 def _require_file(path: Path) -> None:

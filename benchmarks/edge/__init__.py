@@ -1,0 +1,1 @@
+"""How the edge does, beside what is known of its peers."""

@@ -1,0 +1,6 @@
+"""OPC UA servers, by asyncua."""
+
+from connectors.opcua.browsing import Discovered, browse
+from connectors.opcua.session import OpcUaSession
+
+__all__ = ["Discovered", "OpcUaSession", "browse"]

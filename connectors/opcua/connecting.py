@@ -1,0 +1,128 @@
+"""A connection to an OPC UA server, secured as the plant file says."""
+
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from asyncua import Client, ua
+from asyncua.crypto import security_policies
+from asyncua.crypto.uacrypto import CertProperties
+from cryptography import x509
+from pydantic import SecretStr
+
+from fusion.errors import DeviceRefusedError, DeviceUnavailableError, InputError
+from fusion.plant.devices import OpcUaDevice, OpcUaSecurity
+
+_POLICIES = {
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+    "Aes128Sha256RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256Sha256RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+}
+_REFUSED = re.compile(
+    r"BadUserAccessDenied|BadIdentityToken|BadSecurity|BadCertificate|BadApplicationSignature"
+    r"|BadUserSignature|certificate mismatch|No matching endpoints"
+)
+
+
+@contextmanager
+def explained(device: OpcUaDevice) -> Iterator[None]:
+    """Say what a failure of asyncua means for the plant.
+
+    Raises:
+        DeviceRefusedError: The server answered and does not want us.
+        DeviceUnavailableError: Anything else that the network or the server did.
+    """
+    try:
+        yield
+    except (ua.UaError, OSError, TimeoutError, EOFError) as failed:
+        why = f"{type(failed).__name__}: {failed}".rstrip(": ")
+        where = f"{device.name} must be reached at {device.endpoint}, but {why}"
+        if _REFUSED.search(why):
+            raise DeviceRefusedError(
+                f"{where}; check login, policy and certificates on both sides (the server has to "
+                "trust certificate_file)"
+            ) from failed
+        raise DeviceUnavailableError(f"{where}; check the server and the network") from failed
+
+
+async def connect(device: OpcUaDevice, password: SecretStr | None) -> Client:
+    """Return a client that is connected, with a session of its own."""
+    client = Client(device.endpoint, timeout=device.timeout_s, watchdog_intervall=device.watchdog_s)
+    client.name = client.description = f"fusion-edge-{device.name}"
+    if device.security is not None:
+        await _secure(client, device.security)
+    if device.login is not None:
+        assert password is not None, "wiring reads it"
+        client.set_user(device.login.username)
+        client.set_password(password.get_secret_value())
+    try:
+        await client.connect()
+    except BaseException:
+        await drop(client)
+        raise
+    return client
+
+
+async def drop(client: Client) -> None:
+    """Close the socket without a word: the server does not answer, or never did."""
+    client.disconnect_socket()
+    # The transport closes in the next turns of the loop.
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def _secure(client: Client, security: OpcUaSecurity) -> None:
+    for file in (security.certificate_file, security.key_file, security.server_certificate_file):
+        if not file.is_file():
+            raise InputError(
+                f"security must name files that this process can read, and {file} is none; "
+                "correct the path"
+            )
+    client.application_uri = _application_uri(security)
+    mode = {
+        "Sign": ua.MessageSecurityMode.Sign,
+        "SignAndEncrypt": ua.MessageSecurityMode.SignAndEncrypt,
+    }[security.mode]
+    try:
+        await client.set_security(
+            _POLICIES[security.policy],
+            CertProperties(security.certificate_file),
+            CertProperties(security.key_file),
+            server_certificate=CertProperties(security.server_certificate_file),
+            mode=mode,
+        )
+    except ValueError as wrong:
+        raise InputError(
+            f"{security.certificate_file} and {security.key_file} must be a certificate and its "
+            f"key in PEM or DER, without a passphrase, but: {wrong}"
+        ) from wrong
+
+
+def _application_uri(security: OpcUaSecurity) -> str:
+    """Return the URI in our certificate: servers compare it with what the client says it is."""
+    content = security.certificate_file.read_bytes()
+    try:
+        load = (
+            x509.load_pem_x509_certificate
+            if content.startswith(b"-----")
+            else x509.load_der_x509_certificate
+        )
+        names = load(content).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound) as wrong:
+        raise InputError(
+            f"{security.certificate_file} must be a certificate with an application URI in its "
+            f"subject alternative name (OPC UA Part 6, 6.2.2), but: {wrong}"
+        ) from wrong
+    if not uris:
+        raise InputError(
+            f"{security.certificate_file} must have an application URI in its subject alternative "
+            "name (OPC UA Part 6, 6.2.2), and has none; issue it with URI:urn:..."
+        )
+    return uris[0]

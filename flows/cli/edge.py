@@ -1,0 +1,107 @@
+"""``fusion edge``: read the devices of a plant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flows import wiring
+from flows.cli.plant import PlantFile, load_plant
+from flows.discovery import draft_plant
+from flows.edge import HANG_S, Edge, device_command
+from flows.stopping import stop_on_signals
+from flows.terminal import CONSOLE
+from fusion.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Read the devices of a plant (OPC UA, MQTT, Modbus, cameras, microphones, files) and "
+    "send what they say to the broker.",
+)
+_COLOURS = {"connected": "green", "ended": "green", "connecting": "yellow", "waiting": "yellow"}
+
+
+@app.command()
+def run(
+    plant_file: PlantFile,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Only this device; give it more than once for more.")
+    ] = None,
+    hang_s: Annotated[
+        float,
+        typer.Option(help="A device's process that gives no sign for so long is killed.", min=5),
+    ] = HANG_S,
+) -> None:
+    """Read every device that the plant file describes, each in a process of its own.
+
+    A device that is away is tried again for ever; its process is started again when it crashes or
+    hangs, and the others do not notice. While the broker is away, everything waits on disk
+    ([bold]fusion spool show[/bold]). Stop with Ctrl-C: what was read is sent or waits, and the next
+    start goes on from there.
+
+    Example: [bold]fusion edge run press.yaml --device plc --device camera[/bold]
+    """
+    plant = load_plant(plant_file)
+
+    def tell(name: str, state: str, why: str) -> None:
+        now = datetime.now(UTC).strftime("%H:%M:%S")
+        colour = _COLOURS.get(state, "red")
+        CONSOLE.print(f"{now} {name} [{colour}]{state}[/{colour}] {escape(why)}".rstrip())
+
+    edge = Edge(
+        plant,
+        device or [],
+        command=device_command(plant_file),
+        clock=wiring.open_clock(),
+        tell=tell,
+        hang_s=hang_s,
+    )
+    with stop_on_signals() as should_stop:
+        try:
+            while not should_stop() and edge.step(0.5):
+                pass
+        finally:
+            edge.close()
+
+
+@app.command()
+def discover(
+    endpoint: Annotated[
+        str, typer.Argument(help="Of an OPC UA server, for example opc.tcp://plc.plant:4840.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the draft goes; must not exist yet.")
+    ] = Path("draft-plant.yaml"),
+    most: Annotated[int, typer.Option(help="So many variables at most.", min=1, max=10_000)] = 500,
+    connection: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file with security and login of the server, as a plant file has them."
+        ),
+    ] = None,
+) -> None:
+    """Browse an OPC UA server and write a draft plant file: every number it has, as a tag.
+
+    Units and ranges are the server's where it states them; where not, the draft says TODO, and
+    [bold]fusion plant check[/bold] says what is missing. Delete the tags that do not matter.
+
+    Example: [bold]fusion edge discover opc.tcp://127.0.0.1:4840 -o press.yaml[/bold]
+    """
+    if output.exists():
+        raise InputError(f"{output} must not exist yet, nothing is overwritten; name another file")
+    with CONSOLE.status("browsing") as shown:
+        text, num_tags = draft_plant(
+            endpoint,
+            connection,
+            most=most,
+            on_progress=lambda count: shown.update(f"browsing: {count} variables"),
+        )
+    output.write_text(text, encoding="utf-8")
+    CONSOLE.print(
+        f"{num_tags} tags are in {output}. Next: write the address, delete what does not matter, "
+        f"replace every TODO, then: fusion plant check {output}"
+    )

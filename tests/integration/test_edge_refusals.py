@@ -1,0 +1,86 @@
+"""Peers that say no: a wrong password is told as such, and never shown."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from connectors.mqtt import JsonRules, MqttSession
+from fusion.errors import DeviceRefusedError
+from fusion.plant.devices import Login, MqttJsonDevice
+from tests.peers.mqtt import JsonPeer, Mosquitto, connected, require_mosquitto
+from tests.peers.peer import CLOCK, read_until
+from tests.peers.rtsp import RtspPeer
+
+pytestmark = pytest.mark.xdist_group("devices")
+LOGIN = Login(username="fusion", password_env="PEER_PASSWORD")
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    require_mosquitto()
+    folder = tmp_path_factory.mktemp("mosquitto")
+    users = folder / "users"
+    command = ["mosquitto_passwd", "-b", "-c", str(users), "fusion", "right"]
+    subprocess.run(command, check=True)
+    broker = Mosquitto(folder, users, login=("fusion", "right"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def opened(broker: Mosquitto, folder: Path, password: str) -> MqttSession:
+    device = JsonPeer(folder).device
+    assert isinstance(device, MqttJsonDevice)
+    device = device.model_copy(update={"port": broker.port, "login": LOGIN})
+    return MqttSession(device, JsonRules(device), clock=CLOCK, password=SecretStr(password))
+
+
+def test_a_broker_refuses_a_wrong_password(guarded: Mosquitto, tmp_path: Path) -> None:
+    with pytest.raises(DeviceRefusedError) as raised:
+        opened(guarded, tmp_path, "wrong-and-secret")
+    assert "wrong-and-secret" not in str(raised.value)
+    assert "password" in str(raised.value)
+
+
+def test_a_broker_takes_the_right_one(guarded: Mosquitto, tmp_path: Path) -> None:
+    with closing(opened(guarded, tmp_path, "right")) as session:
+        client = connected(guarded.port, "sensor", ("fusion", "right"))
+        said = b'{"stamp": 1767225600000000000, "ok": true, "data": {"level": 12.5}}'
+        client.publish("line1/a/state", said, qos=1).wait_for_publish(10)
+        assert read_until(session, bool)[0].value == 12.5
+        client.disconnect()
+        client.loop_stop()
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtspPeer]:
+    peer = RtspPeer(tmp_path_factory.mktemp("rtsp"), "camera", login=("viewer", "right"))
+    peer.start()
+    yield peer
+    peer.stop()
+
+
+def test_a_camera_refuses_a_wrong_password_and_no_message_shows_it(camera: RtspPeer) -> None:
+    with pytest.raises(DeviceRefusedError) as raised:
+        camera.open(password="wrong-and-secret")
+    shown = f"{raised.value} {raised.value.__cause__} {raised.value.__context__}"
+    assert "wrong-and-secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert "login" in shown
+
+
+def test_a_camera_with_the_right_one_says_its_own_time(camera: RtspPeer) -> None:
+    session = camera.open(password="right")
+    try:
+        found = read_until(session, lambda found: len(found) >= 10)
+        assert session._time.is_sent, "GStreamer sends RTCP reports"  # type: ignore[union-attr]
+    finally:
+        session.close()
+    times = [each.t_source_ns for each in found]
+    assert times == sorted(times)

@@ -1,0 +1,88 @@
+"""asyncua's own server, in a process of its own so that it can be killed and frozen.
+
+Lines on its standard input: ``say VALUE``, ``bad STATUS``, ``flood N``; it answers ``ok``.
+"""
+
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# (asyncua exports nothing by name, and its types are those of the wire.)
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from asyncua import Server, ua
+from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
+from asyncua.crypto.truststore import TrustStore
+from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
+from asyncua.server.user_managers import UserManager
+
+NAMESPACE = "urn:tests:plc"
+
+
+class OneUser(UserManager):
+    def get_user(self, iserver, username=None, password=None, certificate=None):  # noqa: ANN001, ANN201
+        if (username, password) == ("operator", "right"):
+            return User(role=UserRole.User, name="operator")
+        return None
+
+
+async def serve(port: int, num_tags: int, certificates: Path | None) -> None:
+    server = Server(user_manager=None if certificates is None else OneUser())
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/plc")
+    await server.set_application_uri("urn:tests:server")
+    if certificates is None:
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    else:
+        server.set_security_policy(
+            [ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt],
+            permission_ruleset=SimpleRoleRuleset(),
+        )
+        await server.load_certificate(str(certificates / "server.der"))
+        await server.load_private_key(str(certificates / "server-key.pem"))
+        store = TrustStore([certificates / "trusted"], [])
+        await store.load()
+        options = (
+            CertificateValidatorOptions.TRUSTED_VALIDATION | CertificateValidatorOptions.PEER_CLIENT
+        )
+        server.set_certificate_validator(CertificateValidator(options, store))
+    index = await server.register_namespace(NAMESPACE)
+    line = await server.nodes.objects.add_object(index, "Line1")
+    tags = [
+        await line.add_variable(ua.NodeId(f"Line1.Tag{n}", index), f"Tag{n}", 0.0)
+        for n in range(num_tags)
+    ]
+    unit = ua.EUInformation(DisplayName=ua.LocalizedText("%"), UnitId=20529)
+    await tags[0].add_property(0, "EngineeringUnits", unit)
+    await tags[0].add_property(0, "EURange", ua.Range(Low=0.0, High=100.0))
+    async with server:
+        await server.historize_node_data_change(tags[0], count=100_000)
+        print("ready", flush=True)  # noqa: T201
+        loop = asyncio.get_running_loop()
+        while line_in := await loop.run_in_executor(None, sys.stdin.readline):
+            await obey(server, tags, line_in.split())
+            print("ok", flush=True)  # noqa: T201
+
+
+async def obey(server: Server, tags: list, words: list[str]) -> None:
+    now = datetime.now(UTC)
+    if words[0] == "say":
+        value = ua.DataValue(
+            ua.Variant(float(words[1]), ua.VariantType.Double), SourceTimestamp=now
+        )
+        await tags[0].write_value(value)
+    elif words[0] == "bad":
+        value = ua.DataValue(None, ua.StatusCode(int(words[1], 16)), now)
+        await tags[0].write_value(value)
+    elif words[0] == "flood":
+        for tag in tags:
+            variant = ua.Variant(float(words[1]), ua.VariantType.Double)
+            await tag.write_value(ua.DataValue(variant, SourceTimestamp=now))
+
+
+if __name__ == "__main__":
+    folder = None if sys.argv[3] == "-" else Path(sys.argv[3])
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), folder))

@@ -1,0 +1,92 @@
+"""Real processes: one that crashes or hangs is started again, and the others do not notice."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from connectors.system_clock import SystemClock
+from flows.edge import Edge
+from fusion.errors import InputError
+from tests.peers.peer import plant_with
+from tests.unit.edge.test_running import PLANT, TABLE
+
+BEATS = "import os,sys,time\nfd=int(sys.argv[1])\n"
+STEADY = BEATS + "while True:\n os.write(fd, b'\\n'); time.sleep(.05)"
+CRASHES = BEATS + "os.write(fd, b'\\n'); os._exit(7)"
+HANGS = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\'); time.sleep(600)'
+ENDS = BEATS + "os.write(fd, b'\\n')"
+OTHER = TABLE | {"name": "other", "columns": [{"stream": "more", "tag": "speed", "column": "s"}]}
+MORE = {
+    "name": "more",
+    "modality": "telemetry",
+    "rate_hz": 1,
+    "tags": [{"name": "speed", "unit": "rpm", "range": [0, 1]}],
+}
+TWO = PLANT.model_validate(
+    plant_with(PLANT.streams[0].model_dump(), [TABLE]).model_dump()
+    | {"streams": [PLANT.streams[0].model_dump(), MORE], "devices": [TABLE, OTHER]}
+)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str]] = []
+
+    def __call__(self, device: str, state: str, why: str) -> None:
+        self.lines.append((device, state, why))
+
+    def restarts(self, device: str) -> list[str]:
+        return [why for name, state, why in self.lines if (name, state) == (device, "restarting")]
+
+
+def run_until(edge: Edge, is_enough: Callable[[], bool]) -> None:
+    t_end_s = time.monotonic() + 30
+    try:
+        while not is_enough():
+            assert time.monotonic() < t_end_s
+            edge.step(0.05)
+    finally:
+        edge.close()
+
+
+def edge_of(programs: dict[str, str], told: Told, hang_s: float = 2.0) -> Edge:
+    def command(device: str, descriptor: int) -> Sequence[str]:
+        return [sys.executable, "-S", "-c", programs[device], str(descriptor)]
+
+    return Edge(TWO, [], command=command, clock=SystemClock(), tell=told, hang_s=hang_s)
+
+
+def test_a_crash_costs_one_device_only() -> None:
+    told = Told()
+    edge = edge_of({"table": CRASHES, "other": STEADY}, told)
+    run_until(edge, lambda: len(told.restarts("table")) == 2)
+    assert "status 7" in told.restarts("table")[0]
+    assert told.restarts("other") == []
+
+
+def test_a_hang_is_ended_and_the_process_started_again() -> None:
+    told = Told()
+    edge = edge_of({"table": HANGS, "other": STEADY}, told)
+    run_until(edge, lambda: told.lines.count(("table", "connected", "")) == 2)
+    assert "hung" in told.restarts("table")[0]
+    assert told.restarts("other") == []
+
+
+def test_it_is_done_when_every_device_has_ended() -> None:
+    edge = edge_of({"table": ENDS, "other": ENDS}, Told())
+    t_end_s = time.monotonic() + 30
+    while edge.step(0.05):
+        assert time.monotonic() < t_end_s
+    edge.close()
+
+
+def test_an_unknown_device_and_a_plant_without_any_are_explained() -> None:
+    with pytest.raises(InputError, match=r"must describe the devices \['camera'\]"):
+        Edge(PLANT, ["camera"], command=lambda *_: [], clock=SystemClock(), tell=Told())
+    bare = plant_with(PLANT.streams[0].model_dump(), [])
+    with pytest.raises(InputError, match="at least one device"):
+        Edge(bare, [], command=lambda *_: [], clock=SystemClock(), tell=Told())
