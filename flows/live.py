@@ -129,7 +129,7 @@ class _Opener:
     source: Source
     homes: Homes
     skip_backlog: bool
-    together: Executor | None
+    together: Executor | None = None
 
     def open_shard(self, number: int, live: Live) -> Shard:
         """Return the shard, with the source at the oldest record that it needs.

@@ -12,6 +12,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 from connectors.kafka_io import KafkaSettings, KafkaSource
 from flows import wiring
 from flows.health import Health
+from flows.in_service import InService
 from flows.ingest import ingest_once
 from flows.live import _Opener, run_live
 from flows.settings import Settings
@@ -66,7 +67,8 @@ def watch_to_end(plant: Plant, where: Settings) -> tuple[list[Lost], Health]:
     group = f"live-{plant.prefix}"
     source = wiring.open_member(where, plant.sense_topics, group)
     homes = Homes(dict, wiring.open_clock())
-    opener = _Opener(plant, group, where, {}, RELEASED, source, homes, skip_backlog=False)
+    nothing = InService(where, wiring.open_clock(), rollout=None)
+    opener = _Opener(plant, group, where, nothing, RELEASED, source, homes, skip_backlog=False)
     health = Health(wiring.open_clock())
     with contextlib.closing(source):
         live = Live(

@@ -12,6 +12,7 @@ import yaml
 from connectors.kafka_io import KafkaPublisher, KafkaSettings
 from flows import wiring
 from flows.cli.plant import load_plant
+from flows.in_service import InService
 from flows.live import _Opener, read_checkpoints
 from flows.settings import Settings
 from fusion.plant import Plant
@@ -40,7 +41,8 @@ def make_opener(
     """Return what opens the shards of a process that watches no plant."""
     homes = Homes(dict, wiring.open_clock())
     group = f"live-{plant.prefix}"
-    return _Opener(plant, group, settings, {}, RELEASED, source, homes, skip_backlog)
+    nothing = InService(settings, wiring.open_clock(), rollout=None)
+    return _Opener(plant, group, settings, nothing, RELEASED, source, homes, skip_backlog)
 
 
 def open_transaction(publisher: KafkaPublisher, topic: str, number: int) -> None:

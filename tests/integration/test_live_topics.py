@@ -16,6 +16,7 @@ from kafka.admin import KafkaAdminClient
 
 import flows.live
 from flows import wiring
+from flows.in_service import InService
 from flows.live import _Opener, read_checkpoints
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
@@ -82,9 +83,10 @@ class Process:
         self.source: Source = wiring.open_member(settings, topics, group)
         self.clock = HandClock()
         homes = Homes(lambda: read_checkpoints(plant, settings), self.clock)
-        models = cast("Any", {str(plant.address): SimpleNamespace(plant=plant)})
+        service = InService(settings, self.clock, rollout=None)
+        service.models = cast("Any", {str(plant.address): SimpleNamespace(plant=plant)})
         self.opener = _Opener(
-            plant, group, settings, models, RELEASED, self.source, homes, skip_backlog=False
+            plant, group, settings, service, RELEASED, self.source, homes, skip_backlog=False
         )
         self.shards: dict[int, Shard] = {}
 
