@@ -33,6 +33,11 @@ _SHOWN = {
     ShownState.UNACKNOWLEDGED: ("▲ unacknowledged", "bold red"),
     ShownState.ACKNOWLEDGED: ("△ acknowledged", "red"),
     ShownState.RETURNED_UNACKNOWLEDGED: ("▽ returned, unacknowledged", "yellow"),
+    ShownState.LATCHED: ("▭ latched", "yellow"),
+    ShownState.SHELVED: ("◇ shelved", "dim"),
+    ShownState.MASKED: ("◇ masked", "dim"),
+    ShownState.SUPPRESSED: ("◇ suppressed by design", "dim"),
+    ShownState.OUT_OF_SERVICE: ("◇ out of service", "dim"),
     ShownState.NORMAL: ("· normal", "dim"),
 }
 _BARS = "▁▂▃▄▅▆▇█"

@@ -76,6 +76,7 @@ class DeadLetterReason(StrEnum):
     WRONG_SCHEMA = "wrong-schema"
     UNKNOWN_SCHEMA = "unknown-schema"
     UNKNOWN_STREAM = "unknown-stream"
+    UNKNOWN_ALARM = "unknown-alarm"
     STREAM_MISMATCH = "stream-mismatch"
     WRONG_PARTITION = "wrong-partition"
     FUTURE_TIME = "future-time"

@@ -1,19 +1,21 @@
 """The records on the broker: envelope, payloads and their codec."""
 
-from fusion.schema.codec import decode_payload, encode
-from fusion.schema.findings import (
+from fusion.schema.alarms import (
     AlarmCommand,
+    AlarmConfig,
     AlarmEvent,
     AlarmState,
     Condition,
     Judgement,
-    Score,
+    Override,
+    Priority,
+    RememberedEpisode,
+    Resembled,
     ShownState,
-    SignalEvidence,
-    StreamHealth,
-    TagForecast,
     Verdict,
 )
+from fusion.schema.codec import decode_payload, encode
+from fusion.schema.findings import Score, SignalEvidence, StreamHealth, TagForecast
 from fusion.schema.payloads import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
 from fusion.schema.records import (
     CLAIM_HEADER,
@@ -35,6 +37,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "UNREAD_HEADER",
     "AlarmCommand",
+    "AlarmConfig",
     "AlarmEvent",
     "AlarmState",
     "AudioChunk",
@@ -43,9 +46,13 @@ __all__ = [
     "Judgement",
     "Lost",
     "Message",
+    "Override",
     "Payload",
+    "Priority",
     "Quality",
     "Record",
+    "RememberedEpisode",
+    "Resembled",
     "Score",
     "ShownState",
     "SignalEvidence",

@@ -99,7 +99,8 @@ class Chain:
             delivered_tick=self.delivered_tick,
             accounts={to_key(part): asdict(c) for part, c in self.intake.counts().items()},
             intake=self.intake.snapshot(),
-            alarms=self.alarms.snapshot(),
+            alarms=self.alarms.snapshot()
+            | {"states": {s.name: s.model_dump(mode="json") for s in self.alarms.states()}},
         )
 
     def checkpoints(self) -> list[Message]:
