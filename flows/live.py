@@ -20,10 +20,12 @@ from fusion.plant import Plant
 from fusion.ports import Inference, Source
 from fusion.schema import Lost, TopicPartition
 from fusion.scoring import Calibration, Scorer
+from fusion.stream.alarm_topics import kept_of
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     Checkpoint,
     ShardCheckpoint,
+    alarms_of,
     checkpoint_of,
     newest_by_key,
     scorer_of,
@@ -34,6 +36,7 @@ from fusion.stream.live import Live
 from fusion.stream.placement import Homes, require_same_topics
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.reading import read_to_end
+from fusion.stream.recall import Recall
 from fusion.stream.shard import Shard, Step
 from fusion.stream.windows import WindowEncoder
 from fusion.training.package import load_normaliser
@@ -129,6 +132,7 @@ class _Opener:
         publisher = wiring.open_publisher(self.settings, group=self.group, writer=f"live-{number}")
         try:
             newest = read_checkpoints(self.plant, self.settings)
+            alarms = read_alarm_topics(self.plant, self.settings)
             checkpoint = shard_checkpoint_of(number, newest)
             starts = self._starts(number, checkpoint or ShardCheckpoint())
             topic_ids = wiring.topic_ids(self.settings, {part.topic for part in starts})
@@ -142,12 +146,12 @@ class _Opener:
                 number,
                 self.plant,
                 publisher,
-                open_chain=lambda address: self._chain(address, number, newest, live),
+                open_chain=lambda address: self._chain(address, number, newest | alarms, live),
                 checkpoint=checkpoint,
                 starts=starts,
                 topic_ids=topic_ids,
             )
-            return self._resumed(shard, newest, live)
+            return self._resumed(shard, newest | alarms, live)
         except BaseException:
             publisher.close()
             raise
@@ -233,10 +237,13 @@ def _open_chain(
         scorer=Scorer(model.calibration, plant, manifest.version),
         alarms=AlarmEngine(plant),
         partition=number,
+        recall=Recall(plant, model.calibration, manifest.version),
+        monotonic_ns=live.clock.monotonic_ns,
     )
     checkpoint = checkpoint_of(plant, newest)
     if checkpoint is not None:
         chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
+    chain.resume_alarms(alarms_of(plant, newest), kept_of(str(plant.address), newest))
     return chain
 
 
@@ -258,6 +265,14 @@ def _require_together(watched: Sequence[Watched]) -> Plant:
 def read_checkpoints(plant: Plant, settings: Settings) -> dict[str, bytes]:
     """Return the newest checkpoint of every plant and partition number of ``plant``'s prefix."""
     source = wiring.open_source(settings, (plant.topic("checkpoints"),), f"reads-{plant.prefix}")
+    with contextlib.closing(source):
+        return newest_by_key(read_to_end(source))
+
+
+def read_alarm_topics(plant: Plant, settings: Settings) -> dict[str, bytes]:
+    """Return the newest value of every key of ``alarms`` and ``feedback`` of the prefix."""
+    topics = (plant.topic("alarms"), plant.topic("feedback"))
+    source = wiring.open_source(settings, topics, f"reads-{plant.prefix}")
     with contextlib.closing(source):
         return newest_by_key(read_to_end(source))
 

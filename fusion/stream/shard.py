@@ -152,8 +152,7 @@ class Shard:
         for chain in self.chains.values():
             if not chain.is_changed:
                 continue
-            messages += chain.outbox.take()
-            messages += chain.checkpoints()
+            messages += chain.take_messages()
             step.scores += chain.scores
             step.events += chain.events
             chain.scores, chain.events, chain.is_changed = [], [], False
