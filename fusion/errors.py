@@ -19,6 +19,8 @@
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
+    ├── AlarmLogUnavailableError         retriable
+    ├── NotifierUnavailableError         retriable
     └── ObjectTooLargeError              an object is larger than its reader allows
 
 A message says what must hold, what came, and what to change.
@@ -131,6 +133,18 @@ class ObjectStoreUnavailableError(FusionError):
 
 class TrackingUnavailableError(FusionError):
     """What keeps training runs did not answer."""
+
+    retriable = True
+
+
+class AlarmLogUnavailableError(FusionError):
+    """What keeps the alarms' history did not answer, or refused this process."""
+
+    retriable = True
+
+
+class NotifierUnavailableError(FusionError):
+    """A notification could not be handed over; nobody may have heard of the alarm."""
 
     retriable = True
 
