@@ -10,9 +10,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from flows.alarm_history import record_journal
 from flows.cli.plant import PlantFile, load_plant
 from flows.operate import alarm_states, ask, command, journal
 from flows.settings import Settings
+from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, alarm_table, event_line, shown
 from fusion.alarms.kpis import TARGETS, Kpis, kpis_of
 from fusion.plant import NANOSECONDS
@@ -168,6 +170,27 @@ def kpis(
     begin_ns = max(end_ns - round(hours * 3600 * NANOSECONDS), min(e.t_ns for e in events))
     figures = kpis_of(events, start_ns=begin_ns, end_ns=end_ns, num_operators=operators)
     CONSOLE.print(_kpi_table(figures))
+
+
+@app.command()
+def record(
+    plant_file: PlantFile,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until Ctrl-C; else end when all is kept.")
+    ] = False,
+) -> None:
+    """Keep the journal for years, in the database that FUSION_ALARM_HISTORY_URL names.
+
+    It may be run again and again, and stopped at any time: a line is kept once.
+    """
+    plant, settings = load_plant(plant_file), Settings.load()
+    num_kept = 0
+    with stop_on_signals() as should_stop:
+        for num_new in record_journal(plant, settings, should_stop=should_stop, follow=follow):
+            num_kept += num_new
+            if num_new and follow:
+                CONSOLE.print(f"kept {num_kept} lines")
+    CONSOLE.print(f"kept {num_kept} new lines")
 
 
 def _ask(plant_file: Path, name: str, action: Action, who: str, **told: Any) -> None:
