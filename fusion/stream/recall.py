@@ -47,7 +47,7 @@ class Recall:
         self._memory = Memory(model_version)
         # (A calibration that never saw all streams at once cannot place the plant's state.)
         state = accumulated(member_name("density", STATE), 1.0)
-        self._is_able = state in calibration.whiteners
+        self._is_able = state in calibration.normal.whiteners
         self._ticks: deque[_Tick] = deque(maxlen=KEPT_TICKS)
         self._new: list[RememberedEpisode] = []
 
