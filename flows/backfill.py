@@ -36,6 +36,7 @@ from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import AlarmEvent, TopicPartition
 from fusion.scoring import Calibration, Scorer
 from fusion.stream.backfill import Bench
+from fusion.stream.recall import Recall
 from fusion.stream.shard_plan import Borders, EveryRecords, EveryTicks, ShardPlan, Span
 from fusion.stream.shard_planner import plan_shards
 
@@ -156,8 +157,10 @@ class _Judged:
         self._plant, self._data_version = plant, data_version
         self._model_version = load_manifest(model_dir).version
         self._table = wiring.open_findings(settings, plant)
-        scorer = Scorer(Calibration.load(model_dir), plant, self._model_version)
-        self._bench = Bench(plant, scorer, AlarmEngine(plant))
+        calibration = Calibration.load(model_dir)
+        scorer = Scorer(calibration, plant, self._model_version)
+        recall = Recall(plant, calibration, self._model_version)
+        self._bench = Bench(plant, scorer, AlarmEngine(plant), recall)
 
     def shard(self, job: ShardJob) -> Counter[str]:
         """Judge the next shard and return its alarm events by transition."""

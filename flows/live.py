@@ -22,10 +22,12 @@ from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, Inp
 from fusion.plant import Plant
 from fusion.ports import Source
 from fusion.schema import Lost, TopicPartition
+from fusion.stream.alarm_topics import kept_of
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
     Checkpoint,
     ShardCheckpoint,
+    alarms_of,
     checkpoint_of,
     newest_by_key,
     scorer_of,
@@ -36,6 +38,7 @@ from fusion.stream.live import Live
 from fusion.stream.placement import Homes, require_same_topics
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.reading import read_to_end
+from fusion.stream.recall import Recall
 from fusion.stream.shard import Shard, Step
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 30.0
@@ -142,6 +145,7 @@ class _Opener:
         publisher = wiring.open_publisher(self.settings, group=self.group, writer=f"live-{number}")
         try:
             newest = read_checkpoints(self.plant, self.settings)
+            alarms = read_alarm_topics(self.plant, self.settings)
             checkpoint = shard_checkpoint_of(number, newest)
             starts = self._starts(number, checkpoint or ShardCheckpoint())
             topic_ids = wiring.topic_ids(self.settings, {part.topic for part in starts})
@@ -155,13 +159,13 @@ class _Opener:
                 number,
                 self.plant,
                 publisher,
-                open_chain=lambda address: self._chain(address, number, newest, live),
+                open_chain=lambda address: self._chain(address, number, newest | alarms, live),
                 checkpoint=checkpoint,
                 starts=starts,
                 topic_ids=topic_ids,
                 together=self.together,
             )
-            return self._resumed(shard, newest, live)
+            return self._resumed(shard, newest | alarms, live)
         except BaseException:
             publisher.close()
             raise
@@ -222,11 +226,14 @@ class _Opener:
             partition=number,
             meter=model.served.meter,
             shadow=model.shadow(),
+            recall=Recall(plant, model.served.calibration, model.served.version),
+            monotonic_ns=live.clock.monotonic_ns,
         )
         checkpoint = checkpoint_of(plant, newest)
         if checkpoint is not None:
             chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
             chain.take_over(self.service.averages.get(str(plant.address), {}))
+        chain.resume_alarms(alarms_of(plant, newest), kept_of(str(plant.address), newest))
         return chain
 
 
@@ -248,6 +255,14 @@ def _require_together(watched: Sequence[Watched]) -> Plant:
 def read_checkpoints(plant: Plant, settings: Settings) -> dict[str, bytes]:
     """Return the newest checkpoint of every plant and partition number of ``plant``'s prefix."""
     source = wiring.open_source(settings, (plant.topic("checkpoints"),), f"reads-{plant.prefix}")
+    with contextlib.closing(source):
+        return newest_by_key(read_to_end(source))
+
+
+def read_alarm_topics(plant: Plant, settings: Settings) -> dict[str, bytes]:
+    """Return the newest value of every key of ``alarms`` and ``feedback`` of the prefix."""
+    topics = (plant.topic("alarms"), plant.topic("feedback"))
+    source = wiring.open_source(settings, topics, f"reads-{plant.prefix}")
     with contextlib.closing(source):
         return newest_by_key(read_to_end(source))
 

@@ -20,7 +20,7 @@ from fusion.errors import SettingsError
 PREFIX = "FUSION_"
 NOT_SETTINGS = {"FUSION_SHARED_DATA"}
 """Read by options of single commands, not by every process."""
-SECRETS = {"kafka_password"}
+SECRETS = {"kafka_password", "alarm_history_url"}
 
 
 class Settings(BaseSettings):
@@ -218,6 +218,17 @@ class Settings(BaseSettings):
         description="Where training runs are kept: an MLflow server such as "
         "https://mlflow.plant.example; empty: mlflow.sqlite in FUSION_DATA_DIR; none: nowhere.",
     )
+
+    alarm_history_url: SecretStr | None = Field(
+        default=None,
+        description="Where the alarms' journal is kept for years: postgresql://user:password@host/"
+        "name; without it alarms.sqlite in FUSION_DATA_DIR.",
+    )
+
+    @property
+    def alarm_history_path(self) -> Path:
+        """The file of the alarms' journal, where no server keeps it."""
+        return self.data_dir / "alarms.sqlite"
 
     @property
     def tracking_uri(self) -> str | None:

@@ -33,6 +33,11 @@ _SHOWN = {
     ShownState.UNACKNOWLEDGED: ("▲ unacknowledged", "bold red"),
     ShownState.ACKNOWLEDGED: ("△ acknowledged", "red"),
     ShownState.RETURNED_UNACKNOWLEDGED: ("▽ returned, unacknowledged", "yellow"),
+    ShownState.LATCHED: ("▭ latched", "yellow"),
+    ShownState.SHELVED: ("◇ shelved", "dim"),
+    ShownState.MASKED: ("◇ masked", "dim"),
+    ShownState.SUPPRESSED: ("◇ suppressed by design", "dim"),
+    ShownState.OUT_OF_SERVICE: ("◇ out of service", "dim"),
     ShownState.NORMAL: ("· normal", "dim"),
 }
 _BARS = "▁▂▃▄▅▆▇█"
@@ -88,7 +93,7 @@ class LiveTable:
 
     def show(self, step: Step, live: Live) -> None:
         """Draw what ``step`` changed."""
-        lines = [_line(event) for event in step.events]
+        lines = [event_line(event) for event in step.events]
         self._log.extend(lines)
         self._see(step)
         if CONSOLE.is_terminal:
@@ -104,7 +109,8 @@ class LiveTable:
         self._num_scores += len(step.scores)
 
     def _draw(self, states: Iterable[AlarmState], counts: Counts) -> RenderableType:
-        return Group(self._status(counts), alarm_table(states), *self._log)
+        told = [s for s in states if s.kind == "alarm" or s.shown is not ShownState.NORMAL]
+        return Group(self._status(counts), alarm_table(told), *self._log)
 
     def _status(self, counts: Counts) -> Text:
         at = (
@@ -224,11 +230,16 @@ def counts_table(by_partition: Mapping[TopicPartition, Counts]) -> Table:
     return table
 
 
-def _line(event: AlarmEvent) -> Text:
-    style = {"raised": "bold red", "cleared": "green"}.get(event.transition, "cyan")
-    return Text(f"{_clock(event.t_ns)}  {event.transition:<12} {event.state.name}: ", style) + Text(
-        event.state.sentence, "default"
+def event_line(event: AlarmEvent) -> Text:
+    """Return one line of the journal: when, what, of which alarm, by whom and why."""
+    style = {"raised": "bold red", "cleared": "green", "refused": "yellow"}.get(
+        event.transition, "cyan"
     )
+    line = Text(f"{_clock(event.t_ns)}  {event.transition:<12} {event.state.name}: ", style)
+    who = f"{event.who}: " if event.who else ""
+    judged = f"{event.judgement or 'taken back'} " if event.transition == "judged" else ""
+    why = event.state.sentence if event.transition in {"raised", "cleared"} else event.note
+    return line.append(shown(f"{who}{judged}{why}"), "default")
 
 
 def _clock(t_ns: int) -> str:

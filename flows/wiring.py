@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 
 from connectors import embedded_broker, kafka_io
+from connectors.alarm_history import SqlAlarmLog, postgresql_url, sqlite_url
 from connectors.delta_findings import DeltaFindings
 from connectors.delta_lake import DeltaLake, DeltaUpkeep
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
@@ -42,6 +43,7 @@ from flows.spool_files import lock_spool, spool_file
 from fusion.errors import SettingsError
 from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import (
+    AlarmLog,
     Clock,
     FindingTable,
     Inference,
@@ -223,6 +225,18 @@ def open_stored_resolver(settings: Settings, plant: Plant) -> ClaimResolver:
         patience_s=None,
         missing_pauses_s=(),
     )
+
+
+def open_alarm_log(settings: Settings) -> AlarmLog:
+    """Return what keeps the journal of the alarms for years.
+
+    Raises:
+        SettingsError: FUSION_ALARM_HISTORY_URL is no address of PostgreSQL.
+    """
+    if settings.alarm_history_url is not None:
+        return SqlAlarmLog(postgresql_url(settings.alarm_history_url.get_secret_value()))
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return SqlAlarmLog(sqlite_url(settings.alarm_history_path))
 
 
 def open_lake(settings: Settings) -> Lake:

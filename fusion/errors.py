@@ -23,6 +23,8 @@
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
+    ├── AlarmLogUnavailableError         retriable
+    ├── NotifierUnavailableError         retriable
     └── ObjectTooLargeError              an object is larger than its reader allows
 
 A message says what must hold, what came, and what to change.
@@ -84,6 +86,7 @@ class DeadLetterReason(StrEnum):
     WRONG_SCHEMA = "wrong-schema"
     UNKNOWN_SCHEMA = "unknown-schema"
     UNKNOWN_STREAM = "unknown-stream"
+    UNKNOWN_ALARM = "unknown-alarm"
     STREAM_MISMATCH = "stream-mismatch"
     WRONG_PARTITION = "wrong-partition"
     FUTURE_TIME = "future-time"
@@ -155,6 +158,18 @@ class ObjectStoreUnavailableError(FusionError):
 
 class TrackingUnavailableError(FusionError):
     """What keeps training runs did not answer."""
+
+    retriable = True
+
+
+class AlarmLogUnavailableError(FusionError):
+    """What keeps the alarms' history did not answer, or refused this process."""
+
+    retriable = True
+
+
+class NotifierUnavailableError(FusionError):
+    """A notification could not be handed over; nobody may have heard of the alarm."""
 
     retriable = True
 

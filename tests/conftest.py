@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from filelock import FileLock
 
 from connectors.triton_io import TritonServer
+from tests.postgres import PostgresServer, postgres_programs
 
 ROOT = Path(__file__).parent.parent
 KAFKA_SCRIPT = ROOT / "deploy" / "kafka" / "kafka.sh"
@@ -256,6 +257,20 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3-compatible server on a free port, with an empty bucket."""
     require_java()
     server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A real PostgreSQL on a free port, with a data folder of its own."""
+    programs = postgres_programs()
+    if programs is None:
+        assert not IS_CI, "deploy/prepare-tests.sh installs Debian's postgresql"
+        pytest.skip("the history on PostgreSQL needs Debian's package postgresql")
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), free_port(), programs)
+    server.create()
     server.start()
     yield server
     server.stop()

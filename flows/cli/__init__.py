@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from flows.cli import (
+    alarms,
     backfill,
     dead_letters,
     demo,
@@ -53,7 +54,7 @@ app.command("live")(stream.live)
 app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
 app.command("what-if")(what_if.what_if)
-app.add_typer(stream.alarms_app, name="alarms")
+app.add_typer(alarms.app, name="alarms")
 app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")

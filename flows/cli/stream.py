@@ -16,7 +16,6 @@ from flows.cli.plant import PlantFile, load_plant
 from flows.cli.spool import drain, say_what_waits, waiting_note
 from flows.health import Health, serve_health
 from flows.live import open_live, run_live, watch
-from flows.operate import acknowledge, alarm_states
 from flows.replay import ReplayReport
 from flows.replay import replay as send
 from flows.replay_payloads import load_replay
@@ -24,7 +23,7 @@ from flows.rollout_watch import RolloutWatch, Watched
 from flows.schemas import publish_schemas
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
-from flows.terminal import CONSOLE, LiveTable, alarm_table, counts_table, progress_bar
+from flows.terminal import CONSOLE, LiveTable, counts_table, progress_bar
 from fusion.alignment import Counts
 from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, InputError
 from fusion.plant import NANOSECONDS, Plant
@@ -262,28 +261,3 @@ def _watch_to_end(
         for step in run_live(chain, should_stop=should_stop, may_end=lambda: True):
             table.show(step, chain)
         return chain.counts()
-
-
-alarms_app = typer.Typer(no_args_is_help=True, help="List the alarms, or acknowledge one.")
-
-
-@alarms_app.command("list")
-def list_alarms(plant_file: PlantFile) -> None:
-    """Show every alarm that ever changed, those that need eyes first."""
-    plant = load_plant(plant_file)
-    states = alarm_states(plant, Settings.load())
-    if not states:
-        CONSOLE.print("no alarm has ever changed; is `fusion live` running?")
-        return
-    CONSOLE.print(alarm_table(states.values()))
-
-
-@alarms_app.command("ack")
-def acknowledge_alarm(
-    plant_file: PlantFile,
-    name: Annotated[str, typer.Argument(help="The alarm, as `fusion alarms list` names it.")],
-    who: Annotated[str, typer.Option(help="Your name, for the journal.", prompt=True)],
-) -> None:
-    """Say that you have seen an alarm. The live process answers with the next step."""
-    command = acknowledge(load_plant(plant_file), Settings.load(), name=name, who=who)
-    CONSOLE.print(f"asked to acknowledge {name} at revision {command.expected_revision}")

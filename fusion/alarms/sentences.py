@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from fusion.alarms.floods import FloodWatch
 from fusion.plant import Plant
-from fusion.schema import Score, StreamHealth, TagForecast
+from fusion.schema import AlarmConfig, Score, StreamHealth, TagForecast
 
 _SENSE = {"telemetry": "Telemetry", "audio": "Sound", "video": "Picture"}
 
@@ -45,3 +48,53 @@ def skew_sentence(health: StreamHealth, plant: Plant) -> str:
         f"{plant.max_skew_s:g} s is allowed. Set its sender by NTP, or declare clock_offset_s: "
         f"{declared_s:.3f} for {health.stream} in the plant file."
     )
+
+
+def limit_sentence(config: AlarmConfig, value: float) -> str:
+    """Return what the tag is, and which limit it has crossed.
+
+    Example:
+        >>> high = AlarmConfig(plant="p", name="hot", kind="alarm", finding="limit", tag="oil",
+        ...     unit="degC", asset="a", priority="low", on=90, off=88, on_delay_s=0, off_delay_s=0)
+        >>> limit_sentence(high, 91.26)
+        'oil is 91.26 degC, above its limit of 90 degC.'
+    """
+    beyond = "above" if config.off < config.on else "below"
+    return (
+        f"{config.tag} is {value:.4g} {config.unit}, {beyond} its limit of {config.on:g} "
+        f"{config.unit}."
+    )
+
+
+def input_sentence(stream: str, missing: Sequence[str], num_frozen: int) -> str:
+    """Return what does not come, and that nothing is concluded from it."""
+    what = f"{', '.join(missing)} of {stream}" if missing else stream
+    return f"No usable data from {what}: {num_frozen} alarms that need it stay as they were."
+
+
+def flood_sentence(flood: FloodWatch) -> str:
+    """Return how many alarms came, of which assets, and which was the first of each."""
+    parts = [
+        f"{asset}: {count}, first {flood.first_outs[asset]}"
+        for asset, count in flood.by_asset().items()
+        if asset in flood.first_outs
+    ]
+    return f"{flood.count} alarms in 10 minutes ({'; '.join(parts[:5])})."
+
+
+def sentence_of(  # noqa: PLR0917 what each kind of finding has to say
+    config: AlarmConfig,
+    level: float,
+    score: Score,
+    plant: Plant,
+    missing: Sequence[str],
+    num_frozen: int,
+) -> str:
+    """Return what an alarm that ``score`` raises says."""
+    if config.finding == "forecast":
+        return forecast_sentence(next(f for f in score.forecasts if f.tag == config.tag))
+    if config.finding == "limit":
+        return limit_sentence(config, level)
+    if config.finding == "input":
+        return input_sentence(config.streams[0], missing, num_frozen)
+    return surprise_sentence(score, plant)

@@ -1,9 +1,9 @@
 """The plant description and the reader that explains its mistakes."""
 
+from fusion.plant.alarm_definition import AlarmDefinition
 from fusion.plant.description import (
     NANOSECONDS,
     Address,
-    AlarmDefinition,
     AudioStream,
     ClockName,
     Limits,
@@ -17,6 +17,7 @@ from fusion.plant.description import (
     TelemetryStream,
     Topics,
     VideoStream,
+    thresholds_of,
 )
 from fusion.plant.loading import parse_plant
 from fusion.plant.sending import StreamSender
@@ -57,5 +58,6 @@ __all__ = [
     "parse_plant",
     "plan_topics",
     "retention_text",
+    "thresholds_of",
     "topics_of",
 ]

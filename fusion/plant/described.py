@@ -1,4 +1,4 @@
-"""What every model of a plant file has in common."""
+"""What every part of a plant description is made of."""
 
 from __future__ import annotations
 

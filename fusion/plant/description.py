@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from fusion.plant.alarm_definition import AlarmDefinition, require_hang_together
 from fusion.plant.described import Described, Name
 from fusion.plant.devices import Device, check_devices
 
@@ -212,30 +213,6 @@ class OperatingMode(Described):
     between: tuple[float, float]
 
 
-class AlarmDefinition(Described):
-    """A rationalised alarm (ISA-18.2): without one of these, a finding stays an advisory."""
-
-    name: Name
-    finding: Literal["surprise", "forecast"]
-    tag: str | None = Field(default=None, description="The limited tag, for finding: forecast.")
-    priority: Literal["low", "medium", "high"] = "medium"
-    cause: str
-    consequence: str
-    action: str
-    time_to_respond_s: float = Field(gt=0)
-    on_delay_s: float = Field(default=2.0, ge=0)
-    off_delay_s: float = Field(default=10.0, ge=0)
-
-    @model_validator(mode="after")
-    def _has_its_tag(self) -> Self:
-        if (self.finding == "forecast") != (self.tag is not None):
-            raise ValueError(
-                f"an alarm on a forecast names its tag, and one on surprise names none; got "
-                f"finding {self.finding!r} with tag {self.tag!r}; add or delete tag"
-            )
-        return self
-
-
 class Scoring(Described):
     """How much attention the plant may ask for."""
 
@@ -312,16 +289,18 @@ class Plant(Described):
         _refuse_repeats("streams", [stream.name for stream in self.streams])
         _refuse_repeats("alarms", [alarm.name for alarm in self.alarms])
         _refuse_repeats("modes", [mode.name for mode in self.modes])
-        names = [tag.name for stream in self.telemetry_streams for tag in stream.tags]
-        _refuse_repeats("tags", names)
+        tags = self.tags
+        num_tags = sum(len(stream.tags) for stream in self.telemetry_streams)
+        if len(tags) < num_tags:
+            names = [tag.name for stream in self.telemetry_streams for tag in stream.tags]
+            _refuse_repeats("tags", names)
         for alarm in self.alarms:
-            if alarm.tag is not None:
-                tag = self.tag(alarm.tag, wanted_by=f"alarm {alarm.name!r}")
-                if tag.limits is None:
-                    raise ValueError(
-                        f"alarm {alarm.name!r} needs limits on its tag, and {tag.name!r} has none; "
-                        "add limits to the tag"
-                    )
+            if alarm.tag is not None and alarm.tag not in tags:
+                self.tag(alarm.tag, wanted_by=f"alarm {alarm.name!r}")
+            thresholds_of(alarm, tags[alarm.tag] if alarm.tag is not None else None)
+        require_hang_together(
+            {alarm.name: alarm for alarm in self.alarms}, {mode.name for mode in self.modes}
+        )
         for mode in self.modes:
             self.tag(mode.tag, wanted_by=f"mode {mode.name!r}")
         _refuse_repeats("devices", [device.name for device in self.devices])
@@ -362,6 +341,11 @@ class Plant(Described):
     def telemetry_streams(self) -> tuple[TelemetryStream, ...]:
         """The telemetry streams, in the order of the file."""
         return tuple(s for s in self.streams if isinstance(s, TelemetryStream))
+
+    @property
+    def tags(self) -> dict[str, Tag]:
+        """Every tag of the plant by name; to ask for many, ask once."""
+        return {tag.name: tag for stream in self.telemetry_streams for tag in stream.tags}
 
     @property
     def setpoints(self) -> tuple[Tag, ...]:
@@ -433,6 +417,52 @@ class Plant(Described):
         of_tags = {"__all__": {"tags": {"__all__": {"rate_limit_per_s"}}}}
         told = self.model_dump_json(exclude={"topics": True, "devices": True, "streams": of_tags})
         return hashlib.sha256(told.encode()).hexdigest()
+
+
+def thresholds_of(alarm: AlarmDefinition, tag: Tag | None) -> tuple[float, float]:
+    """Return the on- and the off-threshold of ``alarm``, in the unit of what it looks at.
+
+    ``tag`` is the one that it names. A limit's deadband is 2 % of the tag's range unless it is
+    given (EEMUA 191: 1 to 5 %).
+
+    Raises:
+        ValueError: They are not given, and do not follow from the tag either.
+    """
+    if tag is None:
+        default, calm = 1.0, 0.7
+    elif alarm.finding == "forecast":
+        if tag.limits is None:
+            raise ValueError(
+                f"alarm {alarm.name!r} needs limits on its tag, and {tag.name!r} has none; "
+                "add limits to the tag"
+            )
+        default, calm = 0.5, 0.6
+    else:
+        return _require_calm(alarm, *_limit_thresholds(alarm, tag))
+    on = default if alarm.on_at is None else alarm.on_at
+    return _require_calm(alarm, on, calm * on if alarm.off_at is None else alarm.off_at)
+
+
+def _limit_thresholds(alarm: AlarmDefinition, tag: Tag) -> tuple[float, float]:
+    on = alarm.on_at
+    if on is None and tag.limits is not None and not tag.setpoint:
+        on = tag.limits.low if alarm.side == "low" else tag.limits.high
+    if on is None:
+        raise ValueError(
+            f"alarm {alarm.name!r} needs its on-threshold, and {tag.name!r} has no "
+            f"{alarm.side} limit that says it; write on_at: in {tag.unit}"
+        )
+    deadband = 0.02 * (tag.range[1] - tag.range[0]) * (1 if alarm.side == "low" else -1)
+    return on, on + deadband if alarm.off_at is None else alarm.off_at
+
+
+def _require_calm(alarm: AlarmDefinition, on: float, off: float) -> tuple[float, float]:
+    if off <= on if alarm.side == "low" else off >= on:
+        raise ValueError(
+            f"off_at must lie on the calm side of on_at, got {off:g} and {on:g} in "
+            f"{alarm.name!r}; mend off_at, or leave it out"
+        )
+    return on, off
 
 
 def _refuse_repeats(what: str, names: list[str]) -> None:

@@ -21,12 +21,12 @@ TOGETHER_KINDS = ("alarm-commands",)
 """Partitioned as the senses are: the process that watches an asset gets its commands too."""
 SINGLE_KINDS = ("scores", "alarm-events", "dead-letters", "stream-health")
 """One partition: small, and read in the order in which it was said over all assets."""
-COMPACTED_KINDS = ("alarms", "schemas", "dead-letter-replays")
+COMPACTED_KINDS = ("schemas", "dead-letter-replays")
 """Only the newest record of each key counts; one partition, so that one reader sees all."""
-COMPACTED_TOGETHER_KINDS = ("checkpoints",)
-"""Compacted, and partitioned as the senses are: each partition has one writer at a time. A dead
-one's open transaction hides everything behind it from readers of what is committed, and it must not
-hide the checkpoints of others."""
+COMPACTED_TOGETHER_KINDS = ("checkpoints", "alarms", "feedback")
+"""What a restart goes on from. Compacted, and partitioned as the senses are: each partition has one
+writer at a time. A dead one's open transaction hides everything behind it from readers of what is
+committed, and it must not hide what others go on from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,27 @@
 """The records on the broker: envelope, payloads and their codec."""
 
-from fusion.schema.codec import decode_payload, encode
-from fusion.schema.findings import (
+from fusion.schema.alarms import (
     AlarmCommand,
+    AlarmConfig,
     AlarmEvent,
     AlarmState,
     Condition,
-    DeviceHealth,
     Judgement,
-    Score,
+    Override,
+    Priority,
+    RememberedEpisode,
+    Resembled,
     ShownState,
+    Verdict,
+)
+from fusion.schema.codec import decode_payload, encode
+from fusion.schema.findings import (
+    DeviceHealth,
+    Score,
     SignalEvidence,
     StreamFlow,
     StreamHealth,
     TagForecast,
-    Verdict,
 )
 from fusion.schema.payloads import AudioChunk, Payload, Quality, TelemetryBatch, VideoFrame
 from fusion.schema.records import (
@@ -37,6 +44,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "UNREAD_HEADER",
     "AlarmCommand",
+    "AlarmConfig",
     "AlarmEvent",
     "AlarmState",
     "AudioChunk",
@@ -46,9 +54,13 @@ __all__ = [
     "Judgement",
     "Lost",
     "Message",
+    "Override",
     "Payload",
+    "Priority",
     "Quality",
     "Record",
+    "RememberedEpisode",
+    "Resembled",
     "Score",
     "ShownState",
     "SignalEvidence",

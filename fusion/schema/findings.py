@@ -1,21 +1,22 @@
-"""What the product says: scores, forecasts, alarm events. JSON on the broker, frozen in Python.
+"""What the product says: scores, forecasts, health. JSON on the broker, frozen in Python.
 
 A higher score is always more anomalous. Shares are parts of 1. Times are nanoseconds UTC.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Said(BaseModel):
+class Said(BaseModel):
+    """Frozen, and a field that is not in the schema is a mistake."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TagForecast(_Said):
+class TagForecast(Said):
     """The future of one tag, decoded from predicted embeddings, in the tag's unit."""
 
     tag: str
@@ -36,7 +37,7 @@ class TagForecast(_Said):
     )
 
 
-class SignalEvidence(_Said):
+class SignalEvidence(Said):
     """One tag beside what the model expected of it, in the tag's unit."""
 
     tag: str
@@ -48,7 +49,7 @@ class SignalEvidence(_Said):
     deviation: float = Field(description="Calibrated, in robust standard deviations, signed")
 
 
-class Score(_Said):
+class Score(Said):
     """How far one tick lies from what was expected, and why."""
 
     plant: str
@@ -63,9 +64,14 @@ class Score(_Said):
     signals: tuple[SignalEvidence, ...] = Field(description="The most deviating tags, worst first.")
     forecasts: tuple[TagForecast, ...]
     caveats: tuple[str, ...] = ()
+    values: dict[str, float] = Field(
+        default_factory=dict[str, float],
+        description="Mean over the tick of every tag that a limit alarm watches, in the tag's "
+        "unit; absent where nothing usable came.",
+    )
 
 
-class StreamHealth(_Said):
+class StreamHealth(Said):
     """How one stream does at event time ``t_ns``, from its records alone; on ``stream-health``.
 
     Counts run from the first record that was read. What is not known yet is None.
@@ -97,7 +103,7 @@ class StreamHealth(_Said):
     clock_jumps: int = Field(default=0, description="How often the offset changed at once.")
 
 
-class StreamFlow(_Said):
+class StreamFlow(Said):
     """What an edge process did with one stream since it started."""
 
     stream: str
@@ -118,7 +124,7 @@ class StreamFlow(_Said):
     last_seen_ns: int | None = Field(description="When the newest record came, by this machine")
 
 
-class DeviceHealth(_Said):
+class DeviceHealth(Said):
     """How one device does, from the process that reads it; on ``stream-health``."""
 
     plant: str
@@ -133,87 +139,3 @@ class DeviceHealth(_Said):
     failures: int = Field(description="How often one was lost, or not made")
     waiting_records: int = Field(description="What waits on disk for the broker")
     streams: tuple[StreamFlow, ...]
-
-
-class Condition(StrEnum):
-    """The process part of an alarm (ISA-18.2 with delays made explicit)."""
-
-    NORMAL = "normal"
-    PENDING_ON = "pending-on"
-    ACTIVE = "active"
-    PENDING_OFF = "pending-off"
-
-
-class ShownState(StrEnum):
-    """What an operator sees of an alarm (ISA-18.2 state names)."""
-
-    NORMAL = "normal"
-    UNACKNOWLEDGED = "unacknowledged"
-    ACKNOWLEDGED = "acknowledged"
-    RETURNED_UNACKNOWLEDGED = "returned-unacknowledged"
-
-
-class AlarmState(_Said):
-    """Everything known about one alarm at ``tick``; the value of key ``state:<name>``."""
-
-    plant: str
-    name: str
-    kind: Literal["advisory", "alarm"]
-    finding: Literal["surprise", "forecast", "skew"]
-    tag: str | None
-    priority: Literal["low", "medium", "high"]
-    condition: Condition
-    is_acknowledged: bool
-    revision: int
-    tick: int
-    since_ns: int = Field(description="When the condition last changed, event time")
-    onset_ns: int | None = Field(default=None, description="First tick of the present activation")
-    sentence: str = ""
-    score: float = 0.0
-    shares: dict[str, float] = Field(default_factory=dict[str, float])
-
-    @property
-    def shown(self) -> ShownState:
-        """What an operator sees."""
-        is_on = self.condition in {Condition.ACTIVE, Condition.PENDING_OFF}
-        if is_on:
-            return ShownState.ACKNOWLEDGED if self.is_acknowledged else ShownState.UNACKNOWLEDGED
-        return ShownState.NORMAL if self.is_acknowledged else ShownState.RETURNED_UNACKNOWLEDGED
-
-
-class AlarmEvent(_Said):
-    """One transition of one alarm; the journal's line on ``alarm-events``."""
-
-    id: str = Field(description="The same transition always has the same id: sinks drop repeats.")
-    transition: Literal["raised", "cleared", "acknowledged"]
-    t_ns: int
-    state: AlarmState
-    score: Score | None = Field(default=None, description="The evidence at the moment of raising")
-    who: str | None = None
-
-
-class AlarmCommand(_Said):
-    """What an operator asks of an alarm; the value on ``alarm-commands``."""
-
-    id: str
-    plant: str
-    name: str
-    action: Literal["acknowledge"]
-    expected_revision: int
-    who: str
-    t_ns: int
-
-
-Judgement = Literal["useful", "nuisance"]
-
-
-class Verdict(_Said):
-    """What an operator said of one alarm afterwards; the newest of an episode counts."""
-
-    id: str
-    plant: str
-    episode: str = Field(description="The id of the event that raised the alarm")
-    judgement: Judgement | None = Field(description="None takes an earlier one back.")
-    note: str = ""
-    who: str
-    t_ns: int

@@ -39,6 +39,10 @@ class Evidence:
     signals: tuple[SignalEvidence, ...]
     forecasts: tuple[TagForecast, ...]
     caveats: tuple[str, ...]
+    values: dict[str, float]
+    """Of the tags that limit alarms watch, in their units."""
+    state_D: NDArray[np.float64]
+    """Where the plant is in the embedding; by it episodes are told apart."""
 
     def pack(self) -> tuple[str, bytes]:
         """Return it as a line of JSON and the bytes of its vectors, without losing a bit."""
@@ -50,8 +54,11 @@ class Evidence:
             "signals": [signal.model_dump() for signal in self.signals],
             "forecasts": [forecast.model_dump() for forecast in self.forecasts],
             "caveats": self.caveats,
+            "values": self.values,
+            "state": len(self.state_D),
         }
-        vectors = [np.ascontiguousarray(m.limited, "<f8").tobytes() for m in self.measured]
+        arrays = [*(m.limited for m in self.measured), self.state_D]
+        vectors = [np.ascontiguousarray(each, "<f8").tobytes() for each in arrays]
         return json.dumps(said), b"".join(vectors)
 
     @classmethod
@@ -72,4 +79,6 @@ class Evidence:
             signals=tuple(SignalEvidence.model_validate(each) for each in said["signals"]),
             forecasts=tuple(TagForecast.model_validate(each) for each in said["forecasts"]),
             caveats=tuple(said["caveats"]),
+            values=said["values"],
+            state_D=numbers[begin : begin + said["state"]],
         )

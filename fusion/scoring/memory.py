@@ -126,6 +126,11 @@ class Memory:
         known = self._episodes[episode_id]
         self._episodes[episode_id] = replace(known, judgement=judgement, note=note)
 
+    def forget(self, episode_id: str) -> None:
+        """Let an episode go, with all that was said of it."""
+        self._episodes.pop(episode_id, None)
+        self._fingerprints.pop(episode_id, None)
+
     def nearest(self, fingerprint_V: Vector, *, count: int = 3) -> list[Resembling]:
         """Return the most similar episodes, of equal ones the newest first; none without likeness.
 

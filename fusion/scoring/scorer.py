@@ -50,8 +50,11 @@ class Scorer:
         """
         return self.judge(self.observe(window))
 
-    def observe(self, window: WindowOutputs) -> Evidence:
-        """Return all of the score that this window alone decides. Changes nothing."""
+    def observe(self, window: WindowOutputs, values: Mapping[str, float] | None = None) -> Evidence:
+        """Return all of the score that this window alone decides. Changes nothing.
+
+        ``values`` are those of its newest tick that limit alarms watch, in the tags' units.
+        """
         calibration = self._calibration
         mode = mode_of(
             window,
@@ -81,6 +84,8 @@ class Scorer:
             signals=self._signals(window),
             forecasts=forecast_tags(window, self._plant, calibration),
             caveats=self._caveats(window, present),
+            values=dict(values or {}),
+            state_D=window.z_TD[-1].astype(np.float64),
         )
 
     def judge(self, evidence: Evidence) -> Score:
@@ -108,6 +113,7 @@ class Scorer:
             signals=evidence.signals,
             forecasts=self._bands.follow(evidence.tick, evidence.forecasts),
             caveats=evidence.caveats,
+            values=evidence.values,
         )
 
     def snapshot(self) -> dict[str, Any]:

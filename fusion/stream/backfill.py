@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fusion.alarms import AlarmEngine
+from fusion.alarms.readings import tag_values
 from fusion.alignment import Observation
 from fusion.errors import InputError
 from fusion.plant import Plant
@@ -20,6 +21,7 @@ from fusion.schema import Record, StreamHealth
 from fusion.scoring import Evidence, Scorer
 from fusion.stream.intake import RELEASED, Gate, Intake, Taken
 from fusion.stream.outbox import Outbox
+from fusion.stream.recall import Recall
 from fusion.stream.shard_plan import ShardPlan
 from fusion.stream.shard_planner import BrokerClock
 from fusion.stream.verdict import Verdict, judge
@@ -49,7 +51,7 @@ def evidence_of(
             return
         window = windows.push(observation)
         if window is not None and window.tick >= shard.first_tick:
-            yield scorer.observe(window)
+            yield scorer.observe(window, tag_values(observation, plant))
 
 
 def observations_of(
@@ -100,6 +102,7 @@ class Bench:
     plant: Plant
     scorer: Scorer
     alarms: AlarmEngine
+    recall: Recall | None = None
     outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +120,7 @@ class Bench:
                 alarms=self.alarms,
                 plant=self.plant,
                 read_health=lambda tick=tick: health[tick],
+                recall=self.recall,
             )
             yield from self._said(verdict)
 

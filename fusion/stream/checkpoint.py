@@ -155,6 +155,15 @@ def checkpoint_of(plant: Plant, newest: Mapping[str, bytes]) -> Checkpoint | Non
     return checkpoint
 
 
+def alarms_of(plant: Plant, newest: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return what the last checkpoint says of the alarms; empty without one of this release.
+
+    Also of a plant whose description has changed since: what people did to alarms goes on.
+    """
+    checkpoint = _readable(Checkpoint, newest.get(str(plant.address)))
+    return {} if checkpoint is None else checkpoint.alarms
+
+
 def shard_checkpoint_of(number: int, newest: Mapping[str, bytes]) -> ShardCheckpoint | None:
     """Return the last checkpoint of a partition number, None without one of this release."""
     return _readable(ShardCheckpoint, newest.get(shard_key(number)))

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from fusion.alarms.journal import Journal
 from fusion.plant import Plant
-from fusion.schema import AlarmEvent, Message, Score, StreamHealth
+from fusion.schema import (
+    AlarmConfig,
+    AlarmEvent,
+    AlarmState,
+    Message,
+    RememberedEpisode,
+    Score,
+    StreamHealth,
+)
+from fusion.schema import Verdict as Feedback
 from fusion.schema.records import rfc3339
+from fusion.stream.alarm_topics import config_key, episode_key, state_key, verdict_key
 from fusion.stream.verdict import Verdict
 
 
 class Outbox:
-    """Messages in the order in which they were said."""
+    """Messages in the order in which they were said.
 
-    def __init__(self, plant: Plant) -> None:
+    What a restart goes on from lies in the partition of the plant's records, ``partition``.
+    """
+
+    def __init__(self, plant: Plant, partition: int | None = None) -> None:
         self._plant = plant
+        self._partition = partition
+        self.journal = Journal()
         self.messages: list[Message] = []
 
     def dead_letters(self, letters: Iterable[Message]) -> None:
@@ -47,12 +63,42 @@ class Outbox:
             self._say("stream-health", each.plant, identity, each.t_ns, each.model_dump_json())
 
     def event(self, event: AlarmEvent) -> None:
-        """Say a transition: a line in the journal, and the alarm's new state (compacted)."""
-        plant, name = event.state.plant, event.state.name
-        self._say("alarm-events", plant, event.id, event.t_ns, event.model_dump_json())
-        self._say("alarms", f"state:{name}", event.id, event.t_ns, event.state.model_dump_json())
+        """Say a transition: a line in the journal, which is a chain."""
+        plant, body = event.state.plant, event.model_dump_json()
+        chained = self.journal.enter(body.encode())
+        self._say("alarm-events", plant, event.id, event.t_ns, body, chained)
 
-    def _say(self, kind: str, key: str, identity: str, t_ns: int, body: str) -> None:
+    def states(self, states: Iterable[AlarmState]) -> None:
+        """Say how alarms are now (compacted); at rest is a state as any other."""
+        for each in states:
+            identity = f"{each.plant}:{each.name}:{each.revision}:{each.since_ns}"
+            self._keep("alarms", state_key(each), identity, each.since_ns, each.model_dump_json())
+
+    def configs(self, configs: Iterable[AlarmConfig], t_ns: int) -> None:
+        """Say how alarms are defined (compacted)."""
+        for each in configs:
+            identity = f"{each.plant}:{each.name}:config"
+            self._keep("alarms", config_key(each), identity, t_ns, each.model_dump_json())
+
+    def feedback(self, told: RememberedEpisode | Feedback) -> None:
+        """Say what an alarm looked like, or what an operator thought of it (compacted)."""
+        key = episode_key(told) if isinstance(told, RememberedEpisode) else verdict_key(told)
+        self._keep("feedback", key, told.id, told.t_ns, told.model_dump_json())
+
+    def _keep(self, kind: str, key: str, identity: str, t_ns: int, body: str) -> None:
+        self._say(kind, key, identity, t_ns, body, partition=self._partition)
+
+    def _say(  # noqa: PLR0917 what every message says
+        self,
+        kind: str,
+        key: str,
+        identity: str,
+        t_ns: int,
+        body: str,
+        also: Mapping[str, str] | None = None,
+        *,
+        partition: int | None = None,
+    ) -> None:
         headers = {
             "ce_specversion": "1.0",
             "ce_id": identity,
@@ -61,5 +107,7 @@ class Outbox:
             "ce_subject": str(self._plant.address),
             "ce_time": rfc3339(t_ns),
             "content-type": "application/json",
+            **(also or {}),
         }
-        self.messages.append(Message(self._plant.topic(kind), key, body.encode(), headers))
+        topic = self._plant.topic(kind)
+        self.messages.append(Message(topic, key, body.encode(), headers, partition=partition))

@@ -163,8 +163,7 @@ class Shard:
         for chain in self.chains.values():
             if not chain.is_changed:
                 continue
-            messages += chain.outbox.take()
-            messages += chain.checkpoints()
+            messages += chain.take_messages()
             step.scores += chain.scores
             step.events += chain.events
             chain.scores, chain.events, chain.is_changed = [], [], False
@@ -244,8 +243,12 @@ class Shard:
             )
             return
         chain = self._chain_for(record, command.plant)
-        if chain is not None:
-            chain.command(command)
+        if chain is None:
+            return
+        if not chain.alarms.has(command.name):
+            self._refuse(record, _no_alarm(command))
+            return
+        chain.command(command)
 
     def _refuse_stranger(self, record: Record, why: RecordError) -> None:
         part = record.topic_partition
@@ -272,6 +275,14 @@ def _unknown(address: str) -> RecordError:
         DeadLetterReason.UNKNOWN_STREAM,
         f"the key must be the address of a plant that is watched here, got {address!r}; "
         "mend the sender, or start `fusion live` with that plant's file too",
+    )
+
+
+def _no_alarm(command: AlarmCommand) -> RecordError:
+    return RecordError(
+        DeadLetterReason.UNKNOWN_ALARM,
+        f"a command must name an alarm of {command.plant}, got {command.name!r}; "
+        "`fusion alarms list` shows them",
     )
 
 

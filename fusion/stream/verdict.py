@@ -12,6 +12,7 @@ from fusion.alarms import AlarmEngine
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import AlarmEvent, Score, StreamHealth
 from fusion.scoring import Evidence, Scorer
+from fusion.stream.recall import Recall
 
 HEALTH_EVERY_NS = 10 * NANOSECONDS
 
@@ -33,10 +34,14 @@ def judge(
     alarms: AlarmEngine,
     plant: Plant,
     read_health: Callable[[], list[StreamHealth]],
+    recall: Recall | None = None,
 ) -> Verdict:
     """Return the verdict on ``evidence``, the next tick that has a window."""
     score = scorer.judge(evidence)  # -> surprise and forecasts, explained
     events = alarms.update(score)  # -> alarms, after delays
+    if recall is not None:
+        recall.follow(score, evidence.state_D)
+        events = [recall.tell(event, alarms) for event in events]  # -> what was alike before
     if not is_health_due(evidence.tick, plant):
         return Verdict(score, events)
     health = read_health()

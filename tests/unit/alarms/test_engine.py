@@ -165,7 +165,7 @@ def play(engine: AlarmEngine, story: list[Step], first_tick: int = 0) -> list[Al
         events += engine.update(score(tick, step.surprise or 0.0, has_data=has_data))
         if step.ack is not None:
             events += engine.command(acknowledge(odd(engine).revision - step.ack, f"c{tick}"))
-    return [event for event in events if event.state.name == "odd"]
+    return [e for e in events if e.state.name == "odd" and e.transition != "refused"]
 
 
 @settings(deadline=None, max_examples=200)
@@ -207,7 +207,7 @@ def test_a_restart_anywhere_changes_nothing(story: list[Step], data: st.DataObje
     first = AlarmEngine(PLANT)
     events = play(first, story[:at])
     second = AlarmEngine(PLANT)
-    second.restore(json.loads(json.dumps(first.snapshot())))
+    second.restore(json.loads(json.dumps(first.snapshot())), first.states())
     events += play(second, story[at:], first_tick=at)
     assert events == expected
     assert second.states() == uninterrupted.states()
@@ -263,11 +263,32 @@ def test_a_cleared_alarm_that_nobody_saw_stays_to_be_seen() -> None:
 def test_missing_data_never_clears() -> None:
     engine = AlarmEngine(PLANT)
     run(engine, [HIGH] * 3 + [LOW])
-    before = engine.states()
-    for tick in range(4, 400):
-        assert engine.update(score(tick, 0.0, has_data=False)) == []
-    assert engine.states() == before
-    assert odd(engine).condition is PENDING_OFF
+    before = odd(engine)
+    events = [e for t in range(4, 400) for e in engine.update(score(t, 0.0, has_data=False))]
+    assert odd(engine) == before
+    assert before.condition is PENDING_OFF
+    (bad_input,) = events
+    assert (bad_input.state.name, bad_input.state.kind) == ("input-process", "system")
+    assert bad_input.state.sentence == (
+        "No usable data from process: 2 alarms that need it stay as they were."
+    )
+
+
+def test_time_without_data_is_no_part_of_a_delay() -> None:
+    engine = AlarmEngine(PLANT)
+    run(engine, [HIGH] * 3 + [LOW])
+    for tick in range(4, 10):
+        engine.update(score(tick, 0.0, has_data=False))
+    assert [e.t_ns for e in run(engine, [LOW] * 9, 10) if e.state.name == "odd"] == [
+        score(13, 0).t_end_ns
+    ]
+
+
+def test_ticks_that_nobody_saw_are_no_part_of_a_delay() -> None:
+    engine = AlarmEngine(PLANT)
+    run(engine, [HIGH])
+    assert run(engine, [HIGH], 1000) == []
+    assert [e.transition for e in run(engine, [HIGH], 1001)] == ["raised"]
 
 
 def test_acknowledging_is_said_once_however_often_it_is_sent() -> None:
@@ -277,7 +298,9 @@ def test_acknowledging_is_said_once_however_often_it_is_sent() -> None:
     (event,) = engine.command(command)
     assert (event.transition, event.who, event.t_ns) == ("acknowledged", "ann", 77)
     assert engine.command(command) == []
-    assert engine.command(acknowledge(odd(engine).revision, "c2")) == []
+    (refused,) = engine.command(acknowledge(odd(engine).revision, "c2"))
+    assert (refused.transition, refused.command) == ("refused", "c2")
+    assert refused.note == "the alarm must be unacknowledged, and it is acknowledged already"
     assert odd(engine).shown is ShownState.ACKNOWLEDGED
 
 
@@ -286,12 +309,18 @@ def test_an_acknowledgement_of_what_was_seen_before_is_refused() -> None:
     run(engine, [HIGH] * 3)
     seen = odd(engine).revision
     run(engine, [LOW] * 6 + [HIGH] * 3, 3)
-    assert engine.command(acknowledge(seen)) == []
+    (refused,) = engine.command(acknowledge(seen))
+    assert refused.note == (
+        "the alarm must be as you saw it, but it is at revision 3 and you saw 1; look again"
+    )
     assert odd(engine).shown is ShownState.UNACKNOWLEDGED
 
 
-def test_an_acknowledgement_of_no_alarm_is_refused() -> None:
-    assert AlarmEngine(PLANT).command(acknowledge(0, name="none")) == []
+def test_there_is_no_answer_for_an_alarm_that_is_none() -> None:
+    engine = AlarmEngine(PLANT)
+    assert not engine.has("none")
+    with pytest.raises(KeyError):
+        engine.command(acknowledge(0, name="none"))
 
 
 def test_a_raised_alarm_is_to_be_acknowledged_anew() -> None:
@@ -311,6 +340,8 @@ def test_a_finding_without_a_definition_is_an_advisory() -> None:
         "odd": ("alarm", "surprise"),
         "forecast-level": ("advisory", "forecast"),
         "skew-process": ("advisory", "skew"),
+        "input-process": ("system", "input"),
+        "flood": ("system", "flood"),
     }
     events = [e for tick in range(9) for e in engine.update(score(tick, LOW, p_cross=0.5))]
     assert [(e.state.name, e.transition) for e in events] == [("forecast-level", "raised")]
@@ -327,14 +358,44 @@ def test_a_tick_without_a_forecast_leaves_its_alarm_as_it_is() -> None:
     assert before.condition is ACTIVE
 
 
-def test_an_alarm_that_the_plant_file_no_longer_has_is_forgotten() -> None:
+def test_an_alarm_that_the_plant_file_no_longer_has_ends_and_that_is_journalled() -> None:
     old = AlarmEngine(PLANT)
     run(old, [HIGH] * 3)
     renamed = AlarmEngine(parse_plant(PLANT_TEXT.replace("odd", "strange"), origin="p.yaml"))
-    renamed.restore(old.snapshot())
-    names = [state.name for state in renamed.states()]
-    assert names == ["strange", "forecast-level", "skew-process"]
+    (retired,) = renamed.restore(old.snapshot(), old.states())
+    assert (retired.state.name, retired.transition) == ("odd", "retired")
+    assert retired.state.shown is ShownState.NORMAL
+    assert retired.state in renamed.take_changed()
+    assert "odd" not in {state.name for state in renamed.states()}
     assert renamed.states()[0].condition is NORMAL
+
+
+def test_what_earlier_releases_kept_is_gone_on_from() -> None:
+    """Every state was in the checkpoint, with the newest tick in it, and less was in a state."""
+    state = {
+        "plant": str(PLANT.address),
+        "name": "odd",
+        "kind": "alarm",
+        "finding": "surprise",
+        "tag": None,
+        "priority": "medium",
+        "condition": "active",
+        "is_acknowledged": False,
+        "revision": 7,
+        "tick": 41,
+        "since_ns": 20 * NANOSECONDS,
+        "onset_ns": 19 * NANOSECONDS,
+        "sentence": "Telemetry (process) deviates most.",
+        "score": 1.5,
+        "shares": {"process": 1.0},
+    }
+    engine = AlarmEngine(PLANT)
+    assert engine.restore({"states": {"odd": state}, "commands": ["c0"]}) == []
+    assert odd(engine).shown is ShownState.UNACKNOWLEDGED
+    assert odd(engine).revision == 7
+    assert run(engine, [LOW] * 42) == [], "a tick that was judged before is not judged again"
+    assert [e.transition for e in run(engine, [LOW] * 6, 42)] == ["cleared"]
+    assert engine.command(acknowledge(8, "c0")) == [], "it was answered before"
 
 
 def test_an_alarm_must_not_be_called_as_an_advisory_is() -> None:

@@ -108,7 +108,7 @@ def test_health_that_is_told_again_changes_nothing_and_each_stream_stands_alone(
 def test_a_restart_keeps_the_advisory() -> None:
     first, second = AlarmEngine(PLANT), AlarmEngine(PLANT)
     run(first, [3.0] * 3)
-    second.restore(json.loads(json.dumps(first.snapshot())))
+    second.restore(json.loads(json.dumps(first.snapshot())), first.states())
     assert [e.t_ns for e in run(second, [3.0] * 3, 30)] == [30 * NANOSECONDS]
 
 

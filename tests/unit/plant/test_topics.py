@@ -48,7 +48,8 @@ def test_the_rig_has_these_topics() -> None:
         "rig.dead-letters": (1, False, 720),
         "rig.dead-letter-replays": (1, True, 0),
         "rig.stream-health": (1, False, 168),
-        "rig.alarms": (1, True, 0),
+        "rig.alarms": (6, True, 0),
+        "rig.feedback": (6, True, 0),
         "rig.checkpoints": (6, True, 0),
         "rig.schemas": (1, True, 0),
     }
@@ -65,7 +66,8 @@ def test_a_plant_without_sound_has_no_topic_of_sound() -> None:
 def test_commands_meet_the_senses_of_their_asset(partitions: int) -> None:
     plant = rig(partitions=partitions)
     found = topics_of(plant)
-    together = {*plant.sense_topics, plant.topic("alarm-commands"), plant.topic("checkpoints")}
+    kinds = ("alarm-commands", "alarms", "checkpoints", "feedback")
+    together = {*plant.sense_topics, *map(plant.topic, kinds)}
     assert {found[topic].partitions for topic in together} == {partitions}
     assert {spec.partitions for topic, spec in found.items() if topic not in together} == {1}
 

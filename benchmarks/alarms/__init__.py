@@ -1,0 +1,1 @@
+"""How fast the alarm engine is, and what it holds."""
