@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: help setup demo demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference soak faults check services services-stop lock clean
+.PHONY: help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-console soak faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -27,6 +27,9 @@ $(STAMP): requirements.lock deploy/bootstrap.lock deploy/metrics.lock pyproject.
 demo: setup  ## The whole chain on the simulated rig; ends with a report (about 6 minutes)
 	$(BIN)/fusion demo rig
 
+console: setup  ## The demo with the operators' pages: open what it prints, Ctrl-C ends it
+	$(BIN)/fusion demo rig --console
+
 demo-skab: setup  ## A real testbed (SKAB) through the chain; needs its recording (DATA=folder)
 	$(BIN)/fusion demo skab --data $(DATA)
 
@@ -42,10 +45,10 @@ demo-rollout: setup  ## A challenger is degraded on purpose and goes back by its
 
 test: setup  ## Every test, on a real Apache Kafka too (Java 17 and Maven must be there)
 	deploy/prepare-tests.sh
-	$(BIN)/python -m pytest -n 2 --dist loadgroup fusion flows tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup fusion flows console tests
 
 test-fast: setup  ## Unit tests only
-	$(BIN)/python -m pytest fusion tests/unit
+	$(BIN)/python -m pytest fusion console tests/unit
 
 PEERS := .services/peers
 PEERS_STAMP := $(PEERS)/.complete
@@ -59,6 +62,9 @@ bench-stream: setup $(PEERS_STAMP)  ## Measure beside bare clients and Quix Stre
 bench-inference: setup  ## Measure ONNX Runtime, PyTorch and Triton side by side (about 6 minutes; BENCH_OPTIONS=--short)
 	deploy/triton/install.sh
 	$(BIN)/python -m benchmarks.inference $(BENCH_OPTIONS)
+
+bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a minute)
+	$(BIN)/python -m benchmarks.console
 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh

@@ -11,6 +11,7 @@ compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || want PostgreSQL post
 [ -d /usr/lib/python3/dist-packages/aiosmtpd ] || want e-mail python3-aiosmtpd
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want MQTT mosquitto
 command -v node >/dev/null && command -v npm >/dev/null || want OPC-UA nodejs npm
+command -v chromium >/dev/null || want "the console's pages" chromium
 command -v ffmpeg >/dev/null || want cameras ffmpeg
 ldconfig -p | grep -q libportaudio || want "sound cards" libportaudio2
 /usr/bin/python3 -c "import gi; gi.require_version('GstRtspServer', '1.0')" 2>/dev/null || want RTSP \

@@ -28,3 +28,8 @@ def newest_model(settings: Settings, plant: Plant) -> Path:
             f"{settings.models_dir / plant.prefix} holds none; `fusion ingest`, then `fusion train`"
         )
     return versions[-1]
+
+
+def model_folder(settings: Settings, plant: Plant, version: str) -> Path | None:
+    """Return the folder of one version of ``plant``; None where it is no longer there."""
+    return next((each for each in models_of(settings, plant) if each.name == version), None)

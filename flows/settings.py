@@ -20,7 +20,7 @@ from fusion.errors import SettingsError
 PREFIX = "FUSION_"
 NOT_SETTINGS = {"FUSION_SHARED_DATA"}
 """Read by options of single commands, not by every process."""
-SECRETS = {"kafka_password", "alarm_history_url"}
+SECRETS = {"kafka_password", "alarm_history_url", "console_database"}
 
 
 class Settings(BaseSettings):
@@ -138,6 +138,21 @@ class Settings(BaseSettings):
         description="Host and port where `fusion live` answers /health/live and /health/ready; "
         "empty: it does not.",
     )
+    console_address: str = Field(
+        default="127.0.0.1:8800",
+        pattern=r"^[a-zA-Z0-9.:-]+:\d{1,5}$",
+        description="Host and port where `fusion console` serves its pages. On other than this "
+        "machine's own addresses give it a certificate, or put it behind a proxy that has one.",
+    )
+    console_cert_file: Path | None = Field(
+        default=None, description="Certificate chain (PEM) of the console; with it HTTPS only."
+    )
+    console_key_file: Path | None = Field(default=None, description="Its private key (PEM).")
+    console_database: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL of the console's people, such as postgresql://...; without it "
+        "console.sqlite in FUSION_DATA_DIR.",
+    )
     spool_dir: Path | None = Field(
         default=None,
         description="What waits for Kafka while it is away; without it spool in FUSION_DATA_DIR.",
@@ -236,6 +251,13 @@ class Settings(BaseSettings):
         if self.mlflow_uri == "none":
             return None
         return self.mlflow_uri or f"sqlite:///{(self.data_dir / 'mlflow.sqlite').absolute()}"
+
+    @property
+    def console_database_url(self) -> str:
+        """The SQLAlchemy URL of the console's people."""
+        if self.console_database is not None:
+            return self.console_database.get_secret_value()
+        return f"sqlite:///{(self.data_dir / 'console.sqlite').absolute()}"
 
     @property
     def spool_folder(self) -> Path:

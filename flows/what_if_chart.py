@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flows.report.drawing import ABNORMAL, FILL, INK, LINE, MUTED, save_picture, stacked_rows
-from flows.report.wording import unit
 from flows.what_if import WhatIf
 from fusion.errors import InputError
 from fusion.planning import Candidate
 from fusion.planning.what_if import tag_scale
 from fusion.plant import Tag
+from fusion.wording import unit
 
 ADVICE = "#1f5f8b"
 """The best plan; every other one is grey with a dash of its own."""

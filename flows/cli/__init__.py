@@ -11,6 +11,7 @@ from rich.markup import escape
 from flows.cli import (
     alarms,
     backfill,
+    console,
     dead_letters,
     demo,
     edge,
@@ -38,7 +39,8 @@ app = typer.Typer(
         "Watch an industrial plant: video, sound and telemetry in, explained alarms out.\n\n"
         "The usual way: [bold]plant check[/bold] a plant file, [bold]simulate[/bold] or "
         "[bold]replay[/bold] records to the broker, [bold]ingest[/bold] them into the lake, "
-        "[bold]train[/bold] a model, then run [bold]live[/bold]. [bold]fusion demo[/bold] does all "
+        "[bold]train[/bold] a model, then run [bold]live[/bold] "
+        "and [bold]console[/bold]. [bold]fusion demo[/bold] does all "
         "of it on this machine.\n\nSettings are FUSION_* environment variables; "
         "[bold]fusion settings[/bold] shows them."
     ),
@@ -51,6 +53,7 @@ app.command("ingest")(learn.ingest)
 app.command("train")(learn.train)
 app.command("export")(export.export)
 app.command("live")(stream.live)
+app.command("console")(console.console)
 app.command("evaluate")(evaluate.evaluate)
 app.command("backfill")(backfill.backfill)
 app.command("what-if")(what_if.what_if)

@@ -36,6 +36,10 @@ def rig(
         float, typer.Option(help="Normal running to learn from, in plant time.", min=3)
     ] = 80.0,
     steps: Steps = None,
+    console: Annotated[
+        bool,
+        typer.Option("--console", help="Serve the operators' pages too, from the alarms on."),
+    ] = False,
 ) -> None:
     """Simulate a pump rig, learn how it behaves, inject ten faults, report what was noticed."""
     from flows.demo.rig import run_rig_demo  # noqa: PLC0415 torch takes seconds to import
@@ -46,6 +50,7 @@ def rig(
         seed=seed,
         normal_minutes=normal_minutes,
         steps=steps,
+        with_console=console,
     )
     CONSOLE.print(f"[bold]open {report}[/bold]")
 

@@ -13,7 +13,6 @@ from rich.table import Table
 from flows.cli.plant import PlantFile, load_plant
 from flows.lake import parse_moment
 from flows.models import newest_model
-from flows.report.wording import figure, percent
 from flows.settings import Settings
 from flows.terminal import CONSOLE
 from flows.what_if import WhatIf, as_json, open_what_if, parse_scenario, shown_tags
@@ -22,6 +21,7 @@ from fusion.planning import Candidate, Goal, Search, parse_goal
 from fusion.planning import what_if as compare
 from fusion.plant import Tag
 from fusion.schema.records import rfc3339
+from fusion.wording import figure, percent
 
 Wishes = Annotated[list[str] | None, typer.Option(help="A tag to lower, such as motor_current.")]
 

@@ -55,18 +55,23 @@ def moments(
             kept[observation.tick] = observation
         if observation.tick in heard:
             maps.draw(observation)
-    return [_moment(event, at[event.id], quiet, kept, plant, maps, again) for event in chosen]
+    return [moment_of(event, at[event.id], quiet, kept, plant, maps, again) for event in chosen]
 
 
-def _moment(  # noqa: PLR0917 one alarm, and everything that is known of its time
+def moment_of(  # noqa: PLR0917 one alarm, and everything that is known of its time
     event: AlarmEvent,
     tick: int,
-    quiet: int,
+    quiet: int | None,
     kept: Mapping[int, Observation],
     plant: Plant,
-    maps: Maps,
-    again: SecondLook,
+    maps: Maps | None,
+    again: SecondLook | None,
 ) -> Moment:
+    """Return what could be seen and heard at ``tick``, beside the normal of tick ``quiet``.
+
+    ``maps`` have drawn the ticks up to ``tick``; without a model there are neither maps nor a
+    second look.
+    """
     ears = next((s for s in plant.streams if isinstance(s, AudioStream)), None)
     eyes = next((s.name for s in plant.streams if isinstance(s, VideoStream)), None)
     ear = None if ears is None else ears.name
@@ -77,26 +82,30 @@ def _moment(  # noqa: PLR0917 one alarm, and everything that is known of its tim
         sound_N=_sound(kept, ear, tick),
         normal_sound_N=_sound(kept, ear, quiet),
         sample_rate_hz=16_000 if ears is None else ears.sample_rate_hz,
-        frame_map=maps.beside(eyes, [tick]),
-        sound_map=maps.beside(ear, _up_to(tick)),
-        left_out=again.look(tick, kept) if event.state.finding == "surprise" else (),
+        frame_map=None if maps is None else maps.beside(eyes, [tick]),
+        sound_map=None if maps is None else maps.beside(ear, _up_to(tick)),
+        left_out=again.look(tick, kept)
+        if again is not None and event.state.finding == "surprise"
+        else (),
     )
 
 
 def _frame(
-    kept: Mapping[int, Observation], stream: str | None, tick: int
+    kept: Mapping[int, Observation], stream: str | None, tick: int | None
 ) -> NDArray[np.uint8] | None:
     """Return the picture of ``tick``; of a clip the newest."""
-    if stream is None or tick not in kept or not kept[tick].is_present(stream):
+    if stream is None or tick is None or tick not in kept or not kept[tick].is_present(stream):
         return None
     seen = kept[tick].senses[stream].astype(np.uint8)
     return seen if seen.ndim == 3 else seen[-1]
 
 
 def _sound(
-    kept: Mapping[int, Observation], stream: str | None, tick: int
+    kept: Mapping[int, Observation], stream: str | None, tick: int | None
 ) -> NDArray[np.int16] | None:
     """Return the sound of the ticks up to ``tick``."""
+    if tick is None:
+        return None
     ticks = [t for t in _up_to(tick) if stream and t in kept and kept[t].is_present(stream)]
     if not ticks or stream is None:
         return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows.cli.learn import quiet_prefect, run_training
@@ -18,6 +19,7 @@ from flows.demo.story import Story
 from flows.live import open_live, run_live
 from flows.report import faults_from_truth, write_report
 from flows.rollout_watch import Watched
+from flows.settings import Settings
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, counts_table
 from fusion.alignment import Counts
@@ -29,9 +31,18 @@ SETTLE_MINUTES = 5.0
 
 
 def run_rig_demo(
-    plant_file: Path, folder: Path, *, seed: int, normal_minutes: float, steps: int | None
+    plant_file: Path,
+    folder: Path,
+    *,
+    seed: int,
+    normal_minutes: float,
+    steps: int | None,
+    with_console: bool = False,
 ) -> Path:
-    """Run the chain on the simulated rig and return its report."""
+    """Run the chain on the simulated rig and return its report.
+
+    With a console it returns when somebody has ended that with Ctrl-C.
+    """
     place = make_place(plant_file, folder, run=f"seed{seed}-{time.time_ns() // NANOSECONDS}")
     story = Story(6)
     after_s = (normal_minutes + SETTLE_MINUTES) * 60
@@ -51,26 +62,32 @@ def run_rig_demo(
     with story.step("train (Prefect): lake → JEPA → calibrated model"):
         made = run_training(str(place.plant_file), "standard", seed, steps, place.settings)
         model_dir = Path(made)
-    with story.step("live: faults are injected, alarms are raised"):
-        place.truth_file.write_text(
-            json.dumps(truth(campaign, place.plant), indent=2), encoding="utf-8"
-        )
-        counts = watch(place, model_dir, start_plant=lambda: _start_plant(place, seed + 1, after_s))
-    with story.step("ingest (Prefect): what was watched → lake"):
-        ingest(place)
-    with story.step("report"):
-        faults = faults_from_truth(json.loads(place.truth_file.read_text(encoding="utf-8")))
-        run = DemoRun(
-            place=place,
-            model_dir=model_dir,
-            title="Simulated pump rig",
-            faults=faults,
-            test_start_ns=campaign.t_start_ns,
-            counts=counts,
-            seeds={"normal running and training": seed, "faults": seed + 1},
-            duration_s=story.durations_s,
-        )
-        return write_report(report_inputs(run), place.report_file)
+    with console_beside(place) if with_console else contextlib.nullcontext():
+        with story.step("live: faults are injected, alarms are raised"):
+            place.truth_file.write_text(
+                json.dumps(truth(campaign, place.plant), indent=2), encoding="utf-8"
+            )
+            counts = watch(
+                place, model_dir, start_plant=lambda: _start_plant(place, seed + 1, after_s)
+            )
+        with story.step("ingest (Prefect): what was watched → lake"):
+            ingest(place)
+        with story.step("report"):
+            faults = faults_from_truth(json.loads(place.truth_file.read_text(encoding="utf-8")))
+            run = DemoRun(
+                place=place,
+                model_dir=model_dir,
+                title="Simulated pump rig",
+                faults=faults,
+                test_start_ns=campaign.t_start_ns,
+                counts=counts,
+                seeds={"normal running and training": seed, "faults": seed + 1},
+                duration_s=story.durations_s,
+            )
+            report = write_report(report_inputs(run), place.report_file)
+        if with_console:
+            CONSOLE.print(f"[bold]open {report}[/bold]")
+    return report
 
 
 def ingest(place: DemoPlace) -> None:
@@ -117,6 +134,21 @@ def watch(
     return {f"{part.topic}/{part.partition}": each for part, each in counts.items()}
 
 
+@contextlib.contextmanager
+def console_beside(place: DemoPlace) -> Iterator[None]:
+    """Serve the operators' pages meanwhile, and afterwards until Ctrl-C."""
+    command = [sys.executable, "-m", "flows.cli", "console", str(place.plant_file)]
+    serving = subprocess.Popen(command, env=_environment(place.settings))
+    try:
+        yield
+        CONSOLE.print("the console goes on; Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.wait()
+    finally:
+        serving.terminate()
+        serving.wait()
+
+
 def _end_plant(plant_runs: subprocess.Popen[bytes], *, is_stopped: bool) -> None:
     if is_stopped:
         plant_runs.terminate()
@@ -142,9 +174,12 @@ def _start_plant(place: DemoPlace, seed: int, after_s: float) -> subprocess.Pope
         "--after-minutes",
         str(after_s / 60),
     ]
-    environment = os.environ | {
+    return subprocess.Popen(command, env=_environment(settings), stderr=subprocess.DEVNULL)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
         "FUSION_DATA_DIR": str(settings.data_dir),
         "FUSION_BROKER": settings.broker,
         "FUSION_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
     }
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)

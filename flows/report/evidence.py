@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
+from console.gauges import Gauge, gauge_of
 from flows.report.drawing import (
     ABNORMAL,
     INK,
@@ -32,9 +33,8 @@ from flows.report.drawing import (
 from flows.report.heat import HeatMap, draw_over_spectrogram, overlaid, place_in_words
 from flows.report.inputs import Moment
 from flows.report.verdicts import Verdict, Verdicts
-from flows.report.wording import clock
-from fusion.schema import SignalEvidence
 from fusion.scoring.leave_one_out import LeftOut, verdict_in_words
+from fusion.wording import clock
 
 _MOST_SOUND_S: Final = 4
 _MOST_IMAGE_PX: Final = 640
@@ -68,18 +68,6 @@ class _Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
-    """One signal beside its band, as positions in per cent of a strip."""
-
-    signal: SignalEvidence
-    band_from: float
-    band_width: float
-    expected_at: float
-    actual_at: float
-    is_outside: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Shown:
     """Everything about one moment, ready for the page."""
 
@@ -98,21 +86,29 @@ class Shown:
     left_out: tuple[LeftOut, ...]
 
 
-def show(moment: Moment, verdicts: Verdicts) -> Shown:
-    """Return ``moment`` ready for the page; senses that are absent are left out."""
+def show(moment: Moment, verdicts: Verdicts | None = None) -> Shown:
+    """Return ``moment`` ready for the page; senses that are absent are left out.
+
+    ``verdicts`` tell which fault it is credited to, where the faults are known.
+    """
     score = moment.event.score
     shares = moment.event.state.shares or (score.shares if score else {})
     return Shown(
         moment=moment,
         verdict=next(
-            (v for v in verdicts.faults if any(e.id == moment.event.id for e in v.alarms)), None
+            (
+                v
+                for v in (() if verdicts is None else verdicts.faults)
+                if any(e.id == moment.event.id for e in v.alarms)
+            ),
+            None,
         ),
         frames=_frames(moment),
         spectrograms=_spectrograms(moment),
         sound_said=_sound_in_words(moment),
         sound_uri=_wav_uri(moment.sound_N, moment.sample_rate_hz),
         normal_sound_uri=_wav_uri(moment.normal_sound_N, moment.sample_rate_hz),
-        gauges=tuple(_gauge(s) for s in (score.signals if score else ())[:_MOST_SIGNALS]),
+        gauges=tuple(gauge_of(s) for s in (score.signals if score else ())[:_MOST_SIGNALS]),
         shares=tuple(sorted(shares.items(), key=lambda item: -item[1])),
         sensor_or_process=verdict_in_words(moment.left_out),
         left_out=_worth_showing(moment.left_out),
@@ -298,22 +294,3 @@ def _sound_in_words(moment: Moment) -> str:
         return f"No frequency is {_NOTABLE_DB:.0f} dB or more louder than in the normal sound."
     khz = at * moment.sample_rate_hz / 2000 / max(1, alarm_F.size - 1)
     return f"The largest rise above the normal sound is {rise_F[at]:.0f} dB, at {khz:.1f} kHz."
-
-
-def _gauge(signal: SignalEvidence) -> Gauge:
-    low, high = sorted(signal.band)
-    points = (low, high, signal.actual, signal.expected)
-    span = max(max(points) - min(points), 1e-12)
-    begin, width = min(points) - 0.08 * span, 1.16 * span
-
-    def at(value: float) -> float:
-        return round(100 * (value - begin) / width, 2)
-
-    return Gauge(
-        signal=signal,
-        band_from=at(low),
-        band_width=round(max(1.5, at(high) - at(low)), 2),
-        expected_at=at(signal.expected),
-        actual_at=at(signal.actual),
-        is_outside=not low <= signal.actual <= high,
-    )

@@ -24,7 +24,7 @@ from flows.report.drawing import (
 from flows.report.foresight import Foresight
 from flows.report.time_axis import TimeAxis, stride_for
 from flows.report.verdicts import Verdicts
-from flows.report.wording import duration, percent, unit
+from fusion.wording import duration, percent, unit
 
 _ROW_PX = 178
 _GAP_PX = 36

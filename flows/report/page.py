@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 
-from flows.report import wording
 from flows.report.evidence import show
 from flows.report.forecast_chart import forecast_chart
 from flows.report.foresight import foresights
@@ -18,6 +17,7 @@ from flows.report.time_axis import TimeAxis
 from flows.report.timeline import timeline
 from flows.report.training import trends
 from flows.report.verdicts import Verdicts, judge, median_delay_s
+from fusion import wording
 from fusion.plant import NANOSECONDS
 
 _FATES = ("scored", "late", "duplicate", "dead_lettered", "pending")

@@ -29,7 +29,7 @@ from flows.report.drawing import (
 from flows.report.inputs import ReportInputs
 from flows.report.time_axis import TimeAxis, peaks, stride_for
 from flows.report.verdicts import Verdicts
-from flows.report.wording import figure, plural
+from fusion.wording import figure, plural
 
 _LANE_PX = 19
 _SURPRISE_PX = 150

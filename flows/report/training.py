@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.report.wording import figure
+from fusion.wording import figure
 
 HEALTHY: Final[tuple[tuple[str, float | None, str], ...]] = (
     (

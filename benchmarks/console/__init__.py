@@ -1,0 +1,1 @@
+"""How many browsers and updates one console bears."""

@@ -1,0 +1,1 @@
+"""Paths of the console, by what they are about."""

@@ -1,0 +1,65 @@
+"""The one stream of a tab: server-sent events (HTML Living Standard, section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from console.guard import COOKIE, Asker
+from console.picture import Shown
+from console.rights import Role
+from console.routes.lookup import visible
+from console.rows import RowCache
+from console.sync import Tab
+
+PACE_S = 0.2
+"""At most so often a tab is told something: faster nobody reads."""
+BEAT_S = 2.0
+"""At least so often: a tab that hears nothing for longer says that its data are stale."""
+BEATS_PER_CHECK = 5
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/stream")
+async def stream(request: Request, session: Asker, rows: int = 0) -> StreamingResponse:
+    """Tell a tab everything, then every change; ends with the session."""
+    cache: RowCache = request.app.state.rows
+    person = session.person
+
+    def render(shown: Shown) -> str:
+        return cache.row(shown, may_act=person.may(Role.OPERATOR, shown.state.plant))
+
+    tab = Tab(person.name, visible(request, session), wants_rows=rows == 1, render_row=render)
+    return StreamingResponse(
+        _messages(request, tab),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
+    )
+
+
+async def _messages(request: Request, tab: Tab) -> AsyncIterator[str]:
+    state = request.app.state
+    num_beats = 0
+    while not state.is_closing:
+        reader = state.reader
+        message = tab.next(
+            reader.picture, now_ns=state.ports.clock.now_ns(), away_since_ns=reader.away_since_ns
+        )
+        yield f"event: picture\ndata: {json.dumps(message)}\n\n"
+        await asyncio.sleep(PACE_S)
+        if not tab.is_behind(state.reader.picture):
+            await state.bell.wait(timeout_s=BEAT_S - PACE_S)
+        num_beats += 1
+        if num_beats % BEATS_PER_CHECK == 0 and not await _is_valid(request):
+            yield "event: ended\ndata: {}\n\n"
+            return
+
+
+async def _is_valid(request: Request) -> bool:
+    check = partial(request.app.state.accounts.session, request.cookies.get(COOKIE, ""))
+    return await asyncio.to_thread(check) is not None

@@ -1,0 +1,150 @@
+"""The console on this machine's settings: builds its ports, serves it, tells the first password."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import uvicorn
+
+from console.accounts import Accounts
+from console.app import create_app
+from console.ports import Compared, ModelCard, Outlook, Plan, Ports
+from flows import wiring
+from flows.models import models_of, newest_model
+from flows.settings import Settings
+from flows.what_if import open_what_if, shown_tags
+from flows.witness import RecordedWitness
+from fusion.errors import SettingsError
+from fusion.manifest import Manifest, load_manifest
+from fusion.planning import Candidate, Goal
+from fusion.planning import what_if as compare
+from fusion.plant import Plant, Tag
+from fusion.ports import Source
+
+GROUP = "console"
+"""Commits nothing: every console reads everything for itself."""
+
+
+def open_ports(plants: Sequence[Plant], settings: Settings) -> Ports:
+    """Return what a console of ``plants`` needs; creates the topics that are not there."""
+    prepared: list[Plant] = []
+
+    def open_source(topics: Sequence[str]) -> Source:
+        for plant in plants:
+            if plant not in prepared:
+                wiring.prepare_topics(settings, plant)
+                prepared.append(plant)
+        return wiring.open_source(settings, topics, GROUP)
+
+    def cards(plant: Plant) -> list[ModelCard]:
+        folders = models_of(settings, plant)
+        newest = newest_model(settings, plant) if folders else None
+        return [_card(load_manifest(each), is_newest=each == newest) for each in reversed(folders)]
+
+    return Ports(
+        plants=plants,
+        clock=wiring.open_clock(),
+        open_source=open_source,
+        open_publisher=lambda: wiring.open_publisher(settings),
+        witness=RecordedWitness(plants, settings),
+        models_of=cards,
+        what_if=lambda plant, moved: _compare(plant, moved, settings),
+    )
+
+
+def _compare(plant: Plant, moved: Mapping[str, float], settings: Settings) -> Compared:
+    goal = Goal(())
+    with open_what_if(plant, newest_model(settings, plant), settings) as asked:
+        plans = compare(asked.reader, goal, scenarios={"asked for": dict(moved)}, search=None)
+        tags = shown_tags(plant, goal, [])
+        return Compared(
+            t_ns=asked.t_end_ns,
+            model_version=asked.manifest.version,
+            horizons_s=asked.horizons_s,
+            absent=asked.absent,
+            plans=tuple(_plan(each, tags) for each in plans),
+        )
+
+
+def _plan(each: Candidate, tags: Sequence[tuple[int, Tag]]) -> Plan:
+    return Plan(
+        name=each.name,
+        is_no_change=each.kind == "no change",
+        confidence=each.confidence.value,
+        limits=tuple(each.limits),
+        outlooks=tuple(
+            Outlook(
+                tag.name,
+                tag.unit,
+                *(
+                    tuple(of_HG[:, at].tolist())
+                    for of_HG in (each.low_HG, each.median_HG, each.high_HG)
+                ),
+            )
+            for at, tag in tags
+        ),
+    )
+
+
+def _card(manifest: Manifest, *, is_newest: bool) -> ModelCard:
+    return ModelCard(
+        version=manifest.version,
+        recipe=manifest.name,
+        num_train_ticks=manifest.num_train_ticks,
+        num_calibration_ticks=manifest.num_calibration_ticks,
+        code_version=manifest.code_version,
+        is_newest=is_newest,
+        gauges=manifest.gauges[-1] if manifest.gauges else {},
+    )
+
+
+@contextlib.contextmanager
+def open_accounts(settings: Settings) -> Iterator[Accounts]:
+    """Yield the people of the console."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    accounts = Accounts(settings.console_database_url, wiring.open_clock())
+    try:
+        yield accounts
+    finally:
+        accounts.close()
+
+
+def serve_console(
+    plants: Sequence[Plant], settings: Settings, *, say: Callable[[str, str | None], None]
+) -> None:
+    """Serve the console of ``plants`` until a signal comes.
+
+    ``say`` is told the address, and the one-time password of ``admin`` at the very first start.
+
+    Raises:
+        SettingsError: The address is not this machine's, or is taken.
+    """
+    host, _, port = settings.console_address.rpartition(":")
+    is_https = settings.console_cert_file is not None
+    with open_accounts(settings) as accounts:
+        app = create_app(open_ports(plants, settings), accounts, is_https=is_https)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=int(port),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+                ssl_certfile=settings.console_cert_file,
+                ssl_keyfile=settings.console_key_file,
+            )
+        )
+        say(
+            f"{'https' if is_https else 'http'}://{settings.console_address}",
+            accounts.first_admin(),
+        )
+        try:
+            server.run()
+        except SystemExit as failed:  # uvicorn's way to say that it cannot listen
+            raise SettingsError(
+                f"FUSION_CONSOLE_ADDRESS must be free on this machine, got "
+                f"{settings.console_address}; give another port"
+            ) from failed
