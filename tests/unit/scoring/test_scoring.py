@@ -21,7 +21,7 @@ from fusion.manifest import Manifest, trained_streams
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant, parse_plant
 from fusion.schema import Score
-from fusion.scoring import Calibration, Scorer, fit_calibration, shares_of
+from fusion.scoring import Calibration, Scorer, fit_calibration, fitting, shares_of
 from fusion.scoring.tails import Tail, fit_tail, threshold_for_budget
 
 PLANT_TEXT = """
@@ -115,6 +115,7 @@ def calibrated(
     unseen: Sequence[WindowOutputs],
     plant: Plant = PLANT,
     without: Mapping[str, tuple[list[WindowOutputs], list[WindowOutputs]]] | None = None,
+    learned: Sequence[WindowOutputs] | None = None,
 ) -> Calibration:
     manifest = Manifest(
         name="duo",
@@ -134,7 +135,9 @@ def calibrated(
         num_calibration_ticks=0,
         gauges=(),
     )
-    return fit_calibration((LEARNED, unseen), plant, manifest, normaliser(), without=without)
+    return fit_calibration(
+        (learned or LEARNED, unseen), plant, manifest, normaliser(), without=without
+    )
 
 
 LEARNED = windows(300, seed=20)
@@ -235,6 +238,30 @@ def test_an_absent_stream_has_no_share_no_member_and_a_caveat(stream: str) -> No
     assert not any(key.startswith(f"{stream}/") for key in score.members)
     assert not any(signal.stream == stream for signal in score.signals)
     assert f"no data from {stream}" in score.caveats
+
+
+def wandering(count: int, seed: int) -> list[WindowOutputs]:
+    """Return windows that are normal but for an embedding that goes on and on to new places."""
+    steps_NP = np.random.default_rng(seed).normal(scale=0.3, size=(count, P)).astype(np.float32)
+    return [
+        replace(window, p_TMP=window.p_TMP + way_P)
+        for window, way_P in zip(windows(count), np.cumsum(steps_NP, axis=0), strict=True)
+    ]
+
+
+def test_an_embedding_that_wanders_is_held_against_where_it_was_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def strongest(seed: int) -> float:
+        run = wandering(900, seed)
+        told = calibrated(run[300:600], learned=run[:300])
+        later = scores_of(run[600:], Scorer(told, PLANT, "1"))
+        return max(score.members["process/density"] for score in later)
+
+    before = [strongest(seed) for seed in range(4)]
+    monkeypatch.setattr(fitting, "WANDERING", set())
+    around = [strongest(seed) for seed in range(4)]
+    assert np.mean(before) < 0.8 * np.mean(around)
 
 
 def half_blind(seed: int, count: int = 400) -> list[WindowOutputs]:
