@@ -2,25 +2,27 @@
 
 from fusion.plant.alarm_definition import AlarmDefinition
 from fusion.plant.description import (
-    NANOSECONDS,
     Address,
-    AudioStream,
-    ClockName,
-    Limits,
-    Modality,
     OperatingMode,
     Plant,
     RetentionHours,
     Scoring,
-    Stream,
-    Tag,
-    TelemetryStream,
     Topics,
-    VideoStream,
     thresholds_of,
 )
 from fusion.plant.loading import parse_plant
 from fusion.plant.sending import StreamSender
+from fusion.plant.streams import (
+    NANOSECONDS,
+    AudioStream,
+    ClockName,
+    Limits,
+    Modality,
+    Stream,
+    Tag,
+    TelemetryStream,
+    VideoStream,
+)
 from fusion.plant.topics import (
     MAX_MESSAGE_BYTES,
     Difference,
