@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -29,6 +30,8 @@ from connectors.triton_io import TritonServer
 from tests.postgres import PostgresServer, postgres_programs
 
 ROOT = Path(__file__).parent.parent
+collect_ignore = ["peers/rtsp_server.py"]
+"""It runs in Debian's Python, which has GStreamer's bindings."""
 KAFKA_SCRIPT = ROOT / "deploy" / "kafka" / "kafka.sh"
 S3_SCRIPT = ROOT / "deploy" / "s3" / "s3.sh"
 CLUSTER_SCRIPT = ROOT / "deploy" / "kafka" / "kafka-cluster.sh"
@@ -263,17 +266,19 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL on a free port, with a data folder of its own."""
     programs = postgres_programs()
     if programs is None:
         assert not IS_CI, "deploy/prepare-tests.sh installs Debian's postgresql"
         pytest.skip("the history on PostgreSQL needs Debian's package postgresql")
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), free_port(), programs)
-    server.create()
-    server.start()
-    yield server
-    server.stop()
+    # Not in pytest's own folder: that is closed again and again to whoever runs the server.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = PostgresServer(Path(folder), free_port(), programs)
+        server.create()
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")

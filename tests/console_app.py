@@ -115,6 +115,9 @@ def served(
 ) -> Iterator[Served]:
     """Yield a console with its own people in ``folder``, and its own broker where none is given."""
     settings = settings or Settings(data_dir=folder)
+    for plant in plants:
+        # As `fusion live` does, before anybody publishes.
+        wiring.prepare_topics(settings, plant)
     clock = HandClock()
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     accounts = Accounts(f"sqlite:///{folder / 'people.sqlite'}", clock, hasher=cheap)

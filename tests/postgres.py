@@ -37,10 +37,6 @@ class PostgresServer:
             owner = pwd.getpwnam("postgres")
             for path in (self.folder, secret):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-            # pytest keeps its folders to root; who runs the server must get through.
-            for parent in self.folder.parents:
-                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
         options = ["--auth=scram-sha-256", "--username=fusion", f"--pwfile={secret}", "--no-sync"]
         self._run("initdb", "--pgdata", str(self.folder / "data"), *options)
 

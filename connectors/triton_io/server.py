@@ -84,7 +84,8 @@ class TritonServer:
             return self._start(patience_s) if running is None else running.pid
 
     def _start(self, patience_s: float) -> int:
-        if is_serving(self.access, timeout_s=0.3):
+        # (Where nobody listens this is over at once; a busy machine's server needs its time.)
+        if is_serving(self.access, timeout_s=3.0):
             raise InputError(
                 f"port {self.grpc_port} must be free, and another Triton answers there; stop it, "
                 "or give another port"

@@ -327,8 +327,13 @@ COMMANDS: dict[str, tuple[bytes, Reason]] = {
         b'"expected_revision": 1, "who": "campaign", "t_ns": 1}',
         Reason.UNKNOWN_STREAM,
     ),
+    "a command about no alarm": (
+        b'{"id": "2", "plant": "ADDRESS", "name": "no-alarm-of-mine", "action": "acknowledge", '
+        b'"expected_revision": 1, "who": "campaign", "t_ns": 1}',
+        Reason.UNKNOWN_ALARM,
+    ),
 }
-"""What comes on the topic of the operators' commands and cannot be obeyed."""
+"""What comes on the topic of the operators' commands and cannot be obeyed. ADDRESS is a plant's."""
 
 
 def reason_of(poison: str) -> Reason | None:

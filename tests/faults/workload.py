@@ -74,7 +74,12 @@ def make_workload(seed: int, plants: Sequence[Plant]) -> list[Message]:
     ]
     queues += [list(_refused(plant, seed)) for plant in plants if plant not in usable]
     topic, key = plants[0].topic("alarm-commands"), str(plants[0].address)
-    queues.append([Message(topic, key, value, _poison(kind)) for kind, (value, _) in _commands()])
+    queues.append(
+        [
+            Message(topic, key, value.replace(b"ADDRESS", key.encode()), _poison(kind))
+            for kind, (value, _) in _commands()
+        ]
+    )
     mixed: list[Message] = []
     while any(queues):
         queue = rng.choice([queue for queue in queues if queue])

@@ -37,7 +37,7 @@ def bootstrap(
     [
         ("dead-letters list", "there are no dead letters"),
         ("dead-letters replay --all --dry-run", "would replay 0"),
-        ("alarms list", "no alarm has ever changed"),
+        ("alarms list", "no alarm is known yet"),
     ],
 )
 def test_what_only_reads_creates_nothing(

@@ -33,7 +33,7 @@ from fusion.stream.reading import read_to_end
 from tests.conftest import SecureKafka
 
 RIG = Path(__file__).parents[2] / "plants" / "rig.yaml"
-NUM_TOPICS = 12
+NUM_TOPICS = 13
 
 
 def with_password(secure: SecureKafka, **changed: object) -> KafkaSettings:

@@ -14,7 +14,6 @@ import pytest
 import yaml
 from kafka.admin import KafkaAdminClient
 
-import flows.live
 from flows import wiring
 from flows.in_service import InService
 from flows.live import _Opener, read_checkpoints
@@ -58,9 +57,9 @@ class NoWindow:
         return None
 
 
-def open_chain(model: Any, gate: Any, live: Any, number: int, newest: Any) -> Chain:
-    """Stand for :func:`flows.live._open_chain` without a trained model."""
-    del gate, live
+def open_chain(_opener: Any, model: Any, live: Any, number: int, newest: Any) -> Chain:
+    """Stand for :meth:`flows.live._Opener._open` without a trained model."""
+    del live
     plant = model.plant
     intake = Intake(plant, wiring.open_clock(), context_ticks=2, has_unread=lambda _: False)
     scorer = cast("Any", SimpleNamespace(snapshot=dict, restore=lambda _: None))
@@ -189,7 +188,7 @@ class Site:
         assert wiring.topic_ids(self.settings, [topic]) != before
 
     def add_partitions(self, num_partitions: int) -> None:
-        kinds = ("alarm-commands", "checkpoints")
+        kinds = ("alarm-commands", "checkpoints", "alarms", "feedback")
         topics = (*self.plant.sense_topics, *map(self.plant.topic, kinds))
         self.admin.create_partitions(dict.fromkeys(topics, num_partitions))
 
@@ -198,7 +197,7 @@ class Site:
 def site(
     kafka_bootstrap: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
-    monkeypatch.setattr(flows.live, "_open_chain", open_chain)
+    monkeypatch.setattr(_Opener, "_open", open_chain)
     made = Site(kafka_bootstrap, unique, tmp_path)
     yield made
     made.admin.close()

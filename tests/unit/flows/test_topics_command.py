@@ -14,7 +14,7 @@ from flows.cli import main
 from flows.terminal import CONSOLE
 
 RIG = yaml.safe_load((Path(__file__).parents[3] / "plants" / "rig.yaml").read_text("utf-8"))
-NUM_TOPICS = 12
+NUM_TOPICS = 13
 
 
 class Ended(NamedTuple):
