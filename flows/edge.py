@@ -137,7 +137,7 @@ class Edge:
             )
         finally:
             os.close(its_end)
-        child.pipe, child.unread = own_end, b""
+        child.pipe, child.unread, child.state = own_end, b"", "starting"
         child.t_began_ns = child.t_beat_ns = self._clock.monotonic_ns()
         self._selector.register(own_end, selectors.EVENT_READ, child)
 
@@ -174,7 +174,7 @@ class Edge:
             self._listen(child)
         self._drop_pipe(child)
         status, child.process = child.process.returncode, None
-        if status == 0:
+        if status == 0 and child.state == "ended":
             child.is_done = True
             return
         is_steady = now_ns - child.t_began_ns > STEADY_S * NANOSECONDS

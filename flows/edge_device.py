@@ -36,7 +36,7 @@ class PositionFile:
     def load(self) -> str | None:
         """Return what was saved last; None when nothing was."""
         try:
-            return self._path.read_text(encoding="utf-8")
+            return self._path.read_text(encoding="utf-8") or None
         except FileNotFoundError:
             return None
 
@@ -44,7 +44,11 @@ class PositionFile:
         """Keep ``position``."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".fresh")
-        fresh.write_text(position, encoding="utf-8")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(position)
+            file.flush()
+            # Or a loss of power may leave the new name with nothing in it.
+            os.fsync(file.fileno())
         fresh.replace(self._path)
 
 

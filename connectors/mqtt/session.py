@@ -1,7 +1,9 @@
 """One connection to an MQTT broker; what its messages mean is an interpreter's.
 
 The session at the broker is persistent and the subscriptions have QoS 1: what is published while
-this process is away, the broker keeps as long as its own limits allow.
+this process is away, the broker keeps as long as its own limits allow. A message is acknowledged
+when :meth:`MqttSession.read` gives it out, not when it arrives: what nobody has taken, the broker
+sends again, and it sends no more than its own limit of what is under way (mosquitto: 20).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import aiomqtt
+import paho.mqtt.client as paho
 from pydantic import SecretStr
 
 from fusion.errors import DeviceRefusedError, DeviceUnavailableError, InputError
@@ -23,8 +26,9 @@ from fusion.ports import Clock, Observed, Unusable
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_PER_READ = 20_000
 MAX_WAITING = 100_000
-"""Messages that came while one read ran; more are dropped by the client, which is noticed."""
-CLOSE_S = 2.0
+"""More than any broker has under way without an acknowledgement (a 16-bit count). Nothing arrives
+while nobody reads; should more come at once without one (QoS 0), the client drops it."""
+CLOSE_S, SETTLE_S = 2.0, 0.05
 _REFUSALS = {4, 5, 128, 129, 132, 133, 134, 135, 138, 140}
 """Return codes of MQTT 3.1.1 and reason codes of MQTT 5 that say: not you, not so."""
 
@@ -82,6 +86,8 @@ class MqttSession:
         self._clock = clock
         self._runner = asyncio.Runner()
         self._client: aiomqtt.Client | None = None
+        self._next: asyncio.Future[aiomqtt.Message] | None = None
+        self._broken: Exception | None = None
         try:
             self._runner.run(self._open(password, will))
         except BaseException as failed:
@@ -106,11 +112,17 @@ class MqttSession:
         return self._interpreter.holds_until_ns(self._clock.now_ns())
 
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
-        """Return what the messages say that came, at most ``MAX_PER_READ``."""
+        """Return what the messages say that came, about ``MAX_PER_READ`` readings at most."""
+        found: list[Observed] = []
         try:
-            return self._runner.run(self._read(timeout_s))
+            if self._broken is not None:
+                raise self._broken
+            self._runner.run(self._read(timeout_s, found))
         except (aiomqtt.MqttError, OSError) as lost:
-            raise self._lost(lost) from lost
+            if not found:
+                raise self._lost(lost) from lost
+            self._broken = lost  # What came before is acknowledged: it goes first.
+        return found
 
     def position(self) -> str:
         """Return nothing: how far this client has come, the broker knows."""
@@ -121,8 +133,16 @@ class MqttSession:
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(aiomqtt.MqttError, OSError, TimeoutError):
-                self._runner.run(asyncio.wait_for(client.__aexit__(None, None, None), CLOSE_S))
+                self._runner.run(asyncio.wait_for(self._part(client), CLOSE_S))
         self._runner.close()
+
+    async def _part(self, client: aiomqtt.Client) -> None:
+        if self._next is not None:
+            self._next.cancel()  # Nobody would ask any more how it went.
+        # A socket that is closed over bytes that came meanwhile is reset, and the broker then does
+        # not see the last acknowledgements: it would send all these again.
+        await asyncio.sleep(SETTLE_S)
+        await client.__aexit__(None, None, None)
 
     async def _open(self, password: SecretStr | None, will: Publication | None) -> None:
         device = self._device
@@ -141,6 +161,7 @@ class MqttSession:
             if will is None
             else aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.is_retained),
         )
+        self._protocol(client).manual_ack_set(on=True)
         await client.__aenter__()
         self._client = client
         for topic_filter in self._interpreter.filters:
@@ -152,20 +173,31 @@ class MqttSession:
                 )
         await self._publish(self._interpreter.on_connect())
 
-    async def _read(self, timeout_s: float) -> list[Observed]:
+    async def _read(self, timeout_s: float, found: list[Observed]) -> None:
         assert self._client is not None
         messages = self._client.messages
-        found: list[Observed] = []
-        try:
-            first = await asyncio.wait_for(anext(messages), timeout_s)
-        except TimeoutError:
-            return found
-        await self._take(first, found)
+        if self._next is None:
+            self._next = asyncio.ensure_future(anext(messages))
+        # Waited for across reads and never cancelled: that could lose what comes at that moment.
+        await asyncio.wait({self._next}, timeout=timeout_s)
+        if not self._next.done():
+            return
+        first, self._next = self._next, None
+        await self._take(first.result(), found)
         while len(messages) and len(found) < MAX_PER_READ:
             await self._take(await anext(messages), found)
-        return found
+
+    @staticmethod
+    def _protocol(client: aiomqtt.Client) -> paho.Client:
+        """Return what speaks MQTT below ``client``, which itself knows no acknowledging by hand."""
+        return client._client  # noqa: SLF001
 
     async def _take(self, message: aiomqtt.Message, found: list[Observed]) -> None:
+        assert self._client is not None
+        await self._interpret(message, found)
+        self._protocol(self._client).ack(message.mid, message.qos)
+
+    async def _interpret(self, message: aiomqtt.Message, found: list[Observed]) -> None:
         payload = message.payload if isinstance(message.payload, bytes) else b""
         topic = str(message.topic)
         if len(payload) > MAX_PAYLOAD_BYTES:

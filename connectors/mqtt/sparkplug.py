@@ -23,6 +23,8 @@ from fusion.schema import Quality
 NAMESPACE = "spBv1.0"
 MAX_METRICS = 20_000
 """Of one node or device: a birth with more is refused."""
+MAX_LAG_NS = 86_400 * NANOSECONDS
+"""Further off is no clock, but nonsense in one message; what others hold is not dated by it."""
 _MILLISECOND_NS = 1_000_000
 _INT_BITS = {1: 8, 2: 16, 3: 32, 4: 64}
 """Signed data types and their bits; they travel as two's complement (6.4.1)."""
@@ -138,7 +140,7 @@ class SparkplugHost:
         names = self._nodes[name].names[device]
         found: list[Observed] = []
         for metric in said.metrics:
-            called = metric.name or names.get(metric.alias)
+            called = metric.name or (names.get(metric.alias) if metric.HasField("alias") else None)
             if called is None:
                 self._nodes[name].is_born = False
                 return found, self._ask_rebirth(name)
@@ -153,9 +155,10 @@ class SparkplugHost:
     ) -> Reading:
         stamp_ms = metric.timestamp or said.timestamp
         t_source_ns = stamp_ms * _MILLISECOND_NS or t_receive_ns
-        if not metric.is_historical and stamp_ms:
+        lag_ns = t_receive_ns - t_source_ns
+        if not metric.is_historical and stamp_ms and abs(lag_ns) <= MAX_LAG_NS:
             # (A lag of a moment is the way; of an hour, another clock. Both belong to what holds.)
-            self._lag_ns = t_receive_ns - t_source_ns
+            self._lag_ns = lag_ns
         value, quality = _value(metric), _quality(metric)
         if math.isnan(value) and quality is Quality.GOOD:
             quality = Quality.BAD

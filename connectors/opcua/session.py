@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from connectors.opcua.connecting import connect, drop, explained
 from connectors.opcua.history import HistoryReader
 from connectors.opcua.nodes import find_nodes, read_units
-from connectors.opcua.values import reading_of, time_ns
+from connectors.opcua.values import come_to_ns, reading_of, time_ns
 from fusion.errors import DeviceUnavailableError, InputError
 from fusion.plant import NANOSECONDS
 from fusion.plant.devices import NodeSource, OpcUaDevice
@@ -110,7 +110,7 @@ class OpcUaSession:
         for each in found:
             if isinstance(each, Reading):
                 before_ns = self._newest_ns.get(each.stream, 0)
-                self._newest_ns[each.stream] = max(before_ns, each.t_source_ns)
+                self._newest_ns[each.stream] = come_to_ns(before_ns, each)
         return found
 
     def position(self) -> str:

@@ -12,6 +12,7 @@ from fusion.ports import Reading
 from fusion.schema import Quality
 
 BAD_TYPE_MISMATCH = 0x80740000
+MAX_AHEAD_NS = 86_400 * 10**9
 _FIRST_YEAR, _LAST_YEAR = 1601, 9999
 """The smallest and the largest time of the protocol stand for none (Part 6, 5.2.2.5)."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,6 +40,21 @@ def reading_of(source: NodeSource, data: ua.DataValue, *, t_receive_ns: int) -> 
         t_receive_ns,
         status,
     )
+
+
+def come_to_ns(before_ns: int, reading: Reading) -> int:
+    """Return the newest source time of a stream, with one more reading.
+
+    One that is further ahead of its receipt than any clock that is kept is wrong, and no position
+    to go on from: all that is said until then would count as said before.
+
+    Example:
+        >>> wrong = Reading("s", "t", 1.0, Quality.GOOD, 10**18, 10**18, 5)
+        >>> come_to_ns(3, wrong), come_to_ns(3, wrong._replace(t_source_ns=4))
+        (3, 4)
+    """
+    is_credible = reading.t_source_ns <= reading.t_receive_ns + MAX_AHEAD_NS
+    return max(before_ns, reading.t_source_ns) if is_credible else before_ns
 
 
 def number_of(value: object) -> float:

@@ -76,7 +76,9 @@ class StreamOutflow:
 
     def repeat(self, t_ns: int) -> None:
         """Say again what still holds at ``t_ns`` and was not said for a while."""
-        if self._rows is not None and (repeated := self._held.repeat(t_ns)):
+        if self._rows is None:
+            return
+        if repeated := self._held.repeat(t_ns, t_receive_ns=self._clock.now_ns()):
             self._note_seen()
             self._rows.add(repeated)
 

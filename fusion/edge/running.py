@@ -132,8 +132,7 @@ class DeviceRun:
 
     def close(self) -> None:
         """Send what is gathered, say a last time how it does, and free the device."""
-        self._end_session()
-        self._flush()
+        self._end_session(flushes=True)
         self._say_health(is_due=True)
 
     def _connect_when_due(self) -> None:
@@ -160,17 +159,20 @@ class DeviceRun:
     def _read(self, session: DeviceSession) -> None:
         try:
             observed = session.read(timeout_s=READ_S)
+            self._gather(observed)
         except DeviceUnavailableError as lost:
-            self._end_session()
-            self._flush()
+            self._end_session(flushes=True)
             self._back_off(lost)
             return
+        except BaseException:
+            # Its position may be behind what was not gathered, and must not be kept.
+            self._end_session()
+            raise
         now_ns = self._clock.monotonic_ns()
         if observed:
             self._t_heard_ns, self._num_in_a_row = now_ns, 0
-            self._gather(observed)
         elif now_ns - self._t_heard_ns > self._device.silence_s * NANOSECONDS:
-            self._end_session()
+            self._end_session(flushes=True)
             self._back_off(
                 DeviceUnavailableError(
                     f"{self._device.name} must say something every {self._device.silence_s:g} s, "
@@ -221,7 +223,6 @@ class DeviceRun:
                 self._publisher.publish(self._unsent)
             else:
                 self._forward()
-            self._unsent = []
         except (BrokerUnavailableError, ObjectStoreUnavailableError) as away:
             self._set_state("waiting", str(away))
             return
@@ -229,10 +230,18 @@ class DeviceRun:
             raise
         except FusionError as failed:
             # The publisher's promise: what came waits on disk; somebody has to mend something.
-            self._unsent, self._why = [], str(failed)
-        if self._state == "waiting":
-            self._set_state("connected" if self._session else "connecting", "")
+            self._note_sending(str(failed))
+        else:
+            self._note_sending("")
+        self._unsent = []
         self._save_position()
+
+    def _note_sending(self, why: str) -> None:
+        """Say why the broker does not take what is sent; without a device, that comes first."""
+        if self._session is not None:
+            self._set_state("connected", why)
+        elif self._state == "waiting":
+            self._set_state("connecting", why)
 
     def _save_position(self) -> None:
         now_ns = self._clock.monotonic_ns()
@@ -250,12 +259,18 @@ class DeviceRun:
         }
         require_units(session.units, self._device.tag_sources, units)
 
-    def _end_session(self) -> None:
+    def _end_session(self, *, flushes: bool = False) -> None:
+        """Free the device; with ``flushes``, after what was read of it was sent."""
         session, self._session = self._session, None
         for flow in self._flows.values():
             flow.forget()
-        if session is not None:
-            session.close()
+        try:
+            if flushes:
+                # With its position: the next session must not give the same again.
+                self._flush(position=None if session is None else session.position())
+        finally:
+            if session is not None:
+                session.close()
 
     def _back_off(self, failed: DeviceUnavailableError) -> None:
         """Wait longer after every failure in a row; after a refusal at once as long as ever."""

@@ -151,6 +151,26 @@ def test_what_holds_is_told_by_the_nodes_clock() -> None:
     assert held_ns == 1_767_225_600_000 * 10**6 + 10**9
 
 
+def test_one_year_that_cannot_be_does_not_date_what_others_hold() -> None:
+    bench = Bench()
+    bench.clock.t_ns = 1_767_225_600_000 * 10**6
+    bench.say("NBIRTH", birth())
+    strange = Payload(timestamp=3_900_000_000_000, seq=1)
+    strange.metrics.add(alias=7, datatype=10, double_value=2.0)
+    bench.say("NDATA", strange.SerializeToString())
+    assert bench.host.holds_until_ns(bench.clock.now_ns()) == bench.clock.now_ns()
+
+
+def test_a_metric_without_name_and_alias_is_not_that_of_alias_0() -> None:
+    bench = Bench()
+    born = Payload(timestamp=1_767_225_600_000, seq=0)
+    born.metrics.add(name="Tank/Level", alias=0, datatype=10, double_value=1.0)
+    bench.say("NBIRTH", born.SerializeToString())
+    nameless = Payload(timestamp=1_767_225_601_000, seq=1)
+    nameless.metrics.add(datatype=10, double_value=99.0)
+    assert bench.say("NDATA", nameless.SerializeToString()) == []
+
+
 @settings(deadline=None)
 @given(payload=st.binary(max_size=400), kind=st.sampled_from(["NBIRTH", "NDATA", "NDEATH"]))
 def test_no_bytes_break_it(payload: bytes, kind: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from connectors.system_clock import SystemClock
 from flows.edge import Edge
+from flows.edge_device import PositionFile
+from flows.settings import Settings
 from fusion.errors import InputError
 from tests.peers.peer import plant_with
 from tests.unit.edge.test_running import PLANT, TABLE
@@ -18,7 +21,8 @@ BEATS = "import os,sys,time\nfd=int(sys.argv[1])\n"
 STEADY = BEATS + "while True:\n os.write(fd, b'\\n'); time.sleep(.05)"
 CRASHES = BEATS + "os.write(fd, b'\\n'); os._exit(7)"
 HANGS = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\'); time.sleep(600)'
-ENDS = BEATS + "os.write(fd, b'\\n')"
+ENDS = BEATS + 'os.write(fd, b\'{"state": "ended", "why": ""}\\n\')'
+STOPPED = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\')'
 OTHER = TABLE | {"name": "other", "columns": [{"stream": "more", "tag": "speed", "column": "s"}]}
 MORE = {
     "name": "more",
@@ -82,6 +86,27 @@ def test_it_is_done_when_every_device_has_ended() -> None:
     while edge.step(0.05):
         assert time.monotonic() < t_end_s
     edge.close()
+
+
+def test_a_process_that_somebody_else_stopped_is_started_again() -> None:
+    told = Told()
+    edge = edge_of({"table": STOPPED, "other": STEADY}, told)
+    run_until(edge, lambda: told.lines.count(("table", "connected", "")) == 2)
+    assert "status 0" in told.restarts("table")[0]
+
+
+def test_a_position_is_kept_whole_and_one_that_is_empty_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSION_DATA_DIR", str(tmp_path))
+    file = PositionFile(Settings.load(), PLANT, PLANT.devices[0])
+    assert file.load() is None
+    file.save("far")
+    file.save("farther")
+    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert file.load() == kept.read_text() == "farther"
+    kept.write_text("")
+    assert file.load() is None
 
 
 def test_an_unknown_device_and_a_plant_without_any_are_explained() -> None:

@@ -19,10 +19,18 @@ from fusion.errors import (
 )
 from fusion.plant import NANOSECONDS
 from fusion.ports import Observed, Reading, Unusable
-from fusion.schema import DeviceHealth, Envelope, Message, Quality, TelemetryBatch, VideoFrame
+from fusion.schema import (
+    AudioChunk,
+    DeviceHealth,
+    Envelope,
+    Message,
+    Quality,
+    TelemetryBatch,
+    VideoFrame,
+)
 from fusion.schema.codec import decode_payload
 from tests.clocks import HandClock
-from tests.peers.peer import CAMERA, TELEMETRY, plant_with
+from tests.peers.peer import CAMERA, MICROPHONE, TELEMETRY, plant_with
 
 COLUMN = {"stream": "process", "tag": "level", "column": "level"}
 TABLE = {
@@ -47,6 +55,7 @@ class Script:
         self.num_open = 0
         self.num_read = 0
         self.units: Mapping[str, str] = {}
+        self.read_s: float | None = None
 
     def open(self, position: str | None) -> ScriptedSession:
         self.opened_at.append(position)
@@ -60,13 +69,14 @@ class Script:
 class ScriptedSession:
     def __init__(self, script: Script, steps: list[object]) -> None:
         self._script = script
+        self._read_s = script.read_s
         self._steps = steps
         self.units = script.units
         self.is_ended = False
         self.holds_until_ns: int | None = None
 
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
-        self._script.clock.pass_s(timeout_s)
+        self._script.clock.pass_s(timeout_s if self._read_s is None else self._read_s)
         step = self._steps.pop(0) if self._steps else []
         if isinstance(step, Exception):
             raise step
@@ -135,6 +145,7 @@ class Bench:
         self.broker = Broker()
         self.kept = kept or Kept()
         self.states: list[str] = []
+        self.whys: list[str] = []
         self.run = DeviceRun(
             plant,  # type: ignore[arg-type]
             plant.devices[0],  # type: ignore[attr-defined]
@@ -142,8 +153,12 @@ class Bench:
             publisher=self.broker,
             positions=self.kept,
             clock=self.clock,
-            on_state=lambda state, _why: self.states.append(state),
+            on_state=self._note_state,
         )
+
+    def _note_state(self, state: str, why: str) -> None:
+        self.states.append(state)
+        self.whys.append(why)
 
     def to_end(self, most: int = 2_000) -> None:
         for _ in range(most):
@@ -171,6 +186,54 @@ def test_what_comes_is_sent_once_and_in_order_across_lost_connections() -> None:
     assert bench.kept.position == "3"
     assert bench.broker.health()[-1].state == "ended"
     assert bench.broker.health()[-1].failures == 2
+
+
+def test_what_came_between_two_sendings_is_not_read_again_after_a_loss() -> None:
+    bench = Bench(
+        [[reading(0, 1)], [reading(1, 2)], DeviceUnavailableError("gone")],
+        [[reading(2, 3)], "ended"],
+    )
+    bench.script.read_s = 0.01
+    bench.to_end()
+    assert bench.broker.values() == [1, 2, 3]
+    assert bench.script.opened_at == [None, "2"]
+
+
+def test_a_stop_keeps_how_far_it_has_sent() -> None:
+    bench = Bench([[reading(0, 1)], [reading(1, 2)], [reading(2, 3)]])
+    bench.script.read_s = 0.01
+    for _ in range(3):
+        bench.run.step()
+    bench.run.close()
+    assert bench.kept.position == str(len(bench.broker.values())) == "2"
+
+
+def test_a_stop_while_nothing_can_be_sent_keeps_no_position() -> None:
+    bench = Bench([[reading(0, 1)], [reading(1, 2)]])
+    bench.broker.failures = [BrokerUnavailableError("away")] * 9
+    for _ in range(4):
+        bench.run.step()
+    bench.run.close()
+    assert bench.kept.position is None
+
+
+def test_what_the_plant_file_does_not_allow_is_not_counted_as_read() -> None:
+    wrong_rate = AudioChunk("microphone", 1, 8_000, 0, 0.0, 0, np.zeros(10, np.int16), 1)
+    sound = {
+        "name": "sound",
+        "protocol": "sound-files",
+        "folder": "/nowhere",
+        "patterns": ["*.wav"],
+        "stream": "microphone",
+        "start": "2026-01-01T00:00:00Z",
+    }
+    bench = Bench([[], [wrong_rate]], plant=plant_with(MICROPHONE, [sound]))
+    bench.run.step()
+    bench.run.step()
+    with pytest.raises(InputError, match="16000 Hz"):
+        bench.run.step()
+    bench.run.close()
+    assert (bench.kept.position, bench.script.num_open) == ("1", 0)
 
 
 def test_it_goes_on_from_the_position_that_was_kept() -> None:
@@ -203,6 +266,9 @@ def test_what_the_spool_took_is_not_sent_again_when_somebody_must_mend_the_broke
     bench.broker.failures = [FusionError("a wrong password; what came waits on disk")]
     bench.to_end()
     assert bench.broker.values() == [2]
+    told = [why for why in bench.whys if "wrong password" in why]
+    assert len(told) == 1, "a person has to know"
+    assert bench.whys[-1] == ""
 
 
 def test_waits_grow_after_each_failure_and_a_refusal_waits_longest() -> None:
