@@ -22,7 +22,7 @@ PERIODS_H = (1, 8, 24, 168, 720)
 
 
 @router.get("/")
-def overview(request: Request, session: Asker) -> Response:
+async def overview(request: Request, session: Asker) -> Response:
     """Return the plants by area, each with what needs eyes."""
     picture, addresses = picture_of(request), visible(request, session)
     now_ns = request.app.state.ports.clock.now_ns()
@@ -43,7 +43,7 @@ def overview(request: Request, session: Asker) -> Response:
 
 
 @router.get("/journal")
-def journal(request: Request, session: Asker, text: str = "") -> Response:
+async def journal(request: Request, session: Asker, text: str = "") -> Response:
     """Return what happened to alarms, the newest first."""
     addresses = visible(request, session)
     wanted = text[:100].lower()
@@ -57,7 +57,7 @@ def journal(request: Request, session: Asker, text: str = "") -> Response:
 
 
 @router.get("/kpi")
-def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
+async def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
     """Return how well the alarm system serves its operators, beside what ISA-18.2 asks for."""
     picture, addresses = picture_of(request), visible(request, session)
     hours = hours if hours in PERIODS_H else 24
@@ -80,7 +80,7 @@ def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
 
 
 @router.get("/streams")
-def streams(request: Request, session: Asker) -> Response:
+async def streams(request: Request, session: Asker) -> Response:
     """Return how every stream of every plant does."""
     picture = picture_of(request)
     plants = [picture.plants[address] for address in sorted(visible(request, session))]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
 from console.accounts import IDLE_S, SESSION_S
 from console.guard import COOKIE, MAX_BODY_BYTES
+from console.picture import Picture
 from console.rights import Grant, Role
+from console.routes import access, alarms, api, login, lookup, pages, plants, stream
 from flows import wiring
 from fusion.errors import InputError
 from fusion.schema import AlarmCommand
@@ -385,3 +389,26 @@ def test_a_what_if_that_cannot_be_answered_says_why(
     page = console.client.post(WHAT_IF, data=form, headers=console.own_headers())
     assert page.status_code == 200
     assert said in page.text
+
+
+def test_what_reads_the_picture_runs_in_the_event_loop(console: Served) -> None:
+    """The reader changes the picture there: a page made in a thread would see it half changed."""
+    in_threads = {"ask", "log_out", "show_login", "access", "add_person", "add_token"}
+    routes = [
+        route.endpoint
+        for module in (access, alarms, api, login, pages, plants, stream)
+        for route in module.router.routes
+        if isinstance(route, APIRoute)
+    ]
+    assert len(routes) > 20
+    assert {r.__name__ for r in routes if not inspect.iscoroutinefunction(r)} <= in_threads
+
+
+def test_machines_are_told_nothing_before_everything_is_read(
+    console: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = console.accounts.add_token("early", [Grant(Role.VIEWER)])
+    monkeypatch.setattr(lookup, "picture_of", lambda _: Picture([PLANT]))
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = console.client.get("/api/v1/alarms", headers=headers)
+    assert (answer.status_code, "still reads" in answer.text) == (503, True)
