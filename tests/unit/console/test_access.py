@@ -17,7 +17,9 @@ from console.picture import Picture
 from console.rights import Grant, Role
 from console.routes import access, alarms, api, login, lookup, pages, plants, stream
 from flows import wiring
+from flows.rollout_journal import JOURNAL_FILE, journal_of
 from fusion.errors import InputError
+from fusion.rollout.states import Action
 from fusion.schema import AlarmCommand
 from fusion.stream.reading import read_to_end
 from tests.console_app import (
@@ -412,3 +414,20 @@ def test_machines_are_told_nothing_before_everything_is_read(
     headers = {"Authorization": f"Bearer {token}"}
     answer = console.client.get("/api/v1/alarms", headers=headers)
     assert (answer.status_code, "still reads" in answer.text) == (503, True)
+
+
+def test_the_models_page_says_what_each_version_does_and_who_decided(console: Served) -> None:
+    journal = journal_of(console.settings, PLANT)
+    state = journal.state()
+    for action in (Action.LOADED, Action.PROBED, Action.CHAMPION):
+        state = journal.append(
+            state, action, "v1", who="olga", why="<b>first</b>", t_ns=console.clock.now_ns()
+        )
+    told = console.client.get("/models").text
+    for words in ("the champion is v1", "olga", "&lt;b&gt;first", "probed"):
+        assert words in told
+    path = console.settings.models_dir / PLANT.prefix / JOURNAL_FILE
+    path.write_text("no journal\n", encoding="utf-8")
+    answer = console.client.get("/models")
+    path.unlink()
+    assert (answer.status_code, "cannot be read" in answer.text) == (200, True)
