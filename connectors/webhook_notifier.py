@@ -42,7 +42,8 @@ class WebhookNotifier:
             SettingsError: It is no address of http or https.
         """
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        is_plain = url.isprintable() and " " not in url and "@" not in parts.netloc
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
             raise SettingsError(
                 "a webhook must have an address like https://host/path, and what came (it is not "
                 "shown: it may hold a secret) is none; mend it"
@@ -70,8 +71,10 @@ class WebhookNotifier:
         except urllib.error.HTTPError as refused:
             refused.close()
             raise self._unavailable(f"it answered {refused.code}") from None
-        except (OSError, http.client.HTTPException) as failed:
+        except OSError as failed:
             raise self._unavailable(f"{type(failed).__name__}: {failed}") from failed
+        except http.client.HTTPException as failed:  # its words may show the address
+            raise self._unavailable(type(failed).__name__) from None
 
     def _unavailable(self, why: str) -> NotifierUnavailableError:
         return NotifierUnavailableError(

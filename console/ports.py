@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fusion.plant import Plant
 from fusion.ports import Clock, Publisher, Source
+from fusion.rollout.states import Entry
 from fusion.schema import AlarmEvent, TagForecast
 
 
@@ -120,5 +121,7 @@ class Ports:
     witness: Witness
     models_of: Callable[[Plant], Sequence[ModelCard]]
     """The model versions of a plant, newest first."""
+    steps_of: Callable[[Plant], Sequence[Entry]]
+    """Every step that its versions took, oldest first. Raises InputError if it is no journal."""
     what_if: Callable[[Plant, Mapping[str, float]], Compared]
     """Compares these set-points with no change; takes seconds. Raises InputError without data."""

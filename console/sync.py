@@ -54,6 +54,7 @@ class Tab:
             else [
                 {"name": e.state.name, "why": e.note}
                 for e in picture.refused(self.who, since=since)
+                if e.state.plant in self.addresses
             ],
             "plants": [_plant(picture, a, now_ns) for a in sorted(self.addresses)],
         }

@@ -12,6 +12,7 @@ from console.app import create_app
 from console.ports import Compared, ModelCard, Outlook, Plan, Ports
 from flows import wiring
 from flows.models import models_of, newest_model
+from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from flows.what_if import open_what_if, shown_tags
 from flows.witness import RecordedWitness
@@ -49,6 +50,7 @@ def open_ports(plants: Sequence[Plant], settings: Settings) -> Ports:
         open_publisher=lambda: wiring.open_publisher(settings),
         witness=RecordedWitness(plants, settings),
         models_of=cards,
+        steps_of=lambda plant: journal_of(settings, plant).entries(),
         what_if=lambda plant, moved: _compare(plant, moved, settings),
     )
 

@@ -11,6 +11,7 @@ from connectors import embedded_broker, kafka_io
 from connectors.alarm_history import SqlAlarmLog, postgresql_url, sqlite_url
 from connectors.delta_findings import DeltaFindings
 from connectors.delta_lake import DeltaLake, DeltaUpkeep
+from connectors.email_notifier import EmailNotifier, SmtpSettings
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
     KafkaPublisher,
@@ -37,9 +38,11 @@ from connectors.triton_io import (
     model_config,
     unload_models,
 )
+from connectors.webhook_notifier import WebhookNotifier
 from flows.carrier import BackgroundCarrier
 from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
+from fusion.alarms.channels import Channel, WebhookChannel
 from fusion.errors import SettingsError
 from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import (
@@ -48,6 +51,7 @@ from fusion.ports import (
     FindingTable,
     Inference,
     Lake,
+    Notifier,
     ObjectStore,
     Publisher,
     Source,
@@ -237,6 +241,43 @@ def open_alarm_log(settings: Settings) -> AlarmLog:
         return SqlAlarmLog(postgresql_url(settings.alarm_history_url.get_secret_value()))
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return SqlAlarmLog(sqlite_url(settings.alarm_history_path))
+
+
+def open_notifiers(
+    channels: Mapping[str, Channel], variables: Mapping[str, str]
+) -> dict[str, Notifier]:
+    """Return a notifier for each channel; ``variables`` hold the secrets.
+
+    Raises:
+        SettingsError: A variable is not set, or its value is of no use. It is not shown.
+    """
+
+    def secret(name: str | None) -> str | None:
+        if name is None or variables.get(name):
+            return None if name is None else variables[name]
+        raise SettingsError(
+            f"the variable {name} must be set: the file of notifications names it; set it where "
+            "this process starts"
+        )
+
+    def opened(channel: Channel) -> Notifier:
+        if isinstance(channel, WebhookChannel):
+            return WebhookNotifier(
+                secret(channel.url_from) or "", secret=secret(channel.secret_from)
+            )
+        return EmailNotifier(
+            SmtpSettings(
+                host=channel.host,
+                port=channel.port,
+                sender=channel.sender,
+                recipients=channel.recipients,
+                security=channel.security,
+                username=channel.username,
+                password=secret(channel.password_from),
+            )
+        )
+
+    return {name: opened(channel) for name, channel in channels.items()}
 
 
 def open_lake(settings: Settings) -> Lake:

@@ -25,7 +25,7 @@ MAX_HISTORY = 50
 
 
 @router.get("/alarms")
-def alarm_list(request: Request, session: Asker) -> Response:
+async def alarm_list(request: Request, session: Asker) -> Response:
     """Return the list of alarms, those that need eyes first; the stream keeps it true."""
     rows = request.app.state.rows
     listed = picture_of(request).alarms(visible(request, session))
@@ -34,7 +34,7 @@ def alarm_list(request: Request, session: Asker) -> Response:
 
 
 @router.get("/alarms/{alarm_id}")
-def alarm(request: Request, session: Asker, alarm_id: str, event: str = "") -> Response:
+async def alarm(request: Request, session: Asker, alarm_id: str, event: str = "") -> Response:
     """Return everything about one alarm: of its newest episode, or of the one that is named."""
     shown = find_alarm(request, session, alarm_id)
     picture = picture_of(request)
@@ -67,14 +67,14 @@ def alarm(request: Request, session: Asker, alarm_id: str, event: str = "") -> R
 
 
 @router.get("/alarms/{alarm_id}/state")
-def alarm_state(request: Request, session: Asker, alarm_id: str) -> Response:
+async def alarm_state(request: Request, session: Asker, alarm_id: str) -> Response:
     """Return the part of the alarm's page that changes while it is open."""
     shown = find_alarm(request, session, alarm_id)
     return page(request, "alarm_state.html.j2", session, shown=shown, **_rights(session, shown))
 
 
 @router.get("/alarms/{alarm_id}/history")
-def history(request: Request, session: Asker, alarm_id: str) -> Response:
+async def history(request: Request, session: Asker, alarm_id: str) -> Response:
     """Return what happened to the alarm, the newest first."""
     shown = find_alarm(request, session, alarm_id)
     own = [e for e in reversed(picture_of(request).events) if _is_of(e, shown)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from console.commands import Asked
@@ -12,7 +12,7 @@ from console.freshness import stale_since_ns
 from console.guard import Asker
 from console.picture import Counts
 from console.routes.alarms import send
-from console.routes.lookup import find_alarm, find_plant, picture_of, visible
+from console.routes.lookup import find_alarm, find_plant, picture_of, require_complete, visible
 from console.slugs import slug
 from console.sync import alarm_id
 from fusion.schema import AlarmEvent, AlarmState, StreamHealth
@@ -28,8 +28,14 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": Said, "description": "No valid token or session."},
     403: {"model": Said, "description": "The role is not enough."},
     404: {"model": Said, "description": "There is none, or not for you."},
+    503: {"model": Said, "description": "The broker is away, or not read to its end yet."},
 }
-router = APIRouter(prefix="/api/v1", responses=REFUSALS, tags=["alarms"])
+router = APIRouter(
+    prefix="/api/v1",
+    responses=REFUSALS,
+    tags=["alarms"],
+    dependencies=[Depends(require_complete)],
+)
 Slug = Annotated[str, Path(max_length=500, description="The plant's address with dots for /")]
 AlarmId = Annotated[str, Path(max_length=600, description="Slug of the plant, ':', alarm name")]
 
@@ -59,7 +65,7 @@ class Sent(BaseModel):
 
 
 @router.get("/plants")
-def plants(request: Request, session: Asker) -> list[PlantSaid]:
+async def plants(request: Request, session: Asker) -> list[PlantSaid]:
     """Return the plants that you may look at."""
     picture, now_ns = picture_of(request), request.app.state.ports.clock.now_ns()
     return [
@@ -75,14 +81,14 @@ def plants(request: Request, session: Asker) -> list[PlantSaid]:
 
 
 @router.get("/alarms")
-def alarms(request: Request, session: Asker) -> list[AlarmSaid]:
+async def alarms(request: Request, session: Asker) -> list[AlarmSaid]:
     """Return the alarms that stand or wait for an acknowledgement, urgent ones first."""
     listed = picture_of(request).alarms(visible(request, session))
     return [AlarmSaid(id=alarm_id(s), shown=s.state.shown.value, state=s.state) for s in listed]
 
 
 @router.get("/alarms/{alarm}")
-def alarm(request: Request, session: Asker, alarm: AlarmId) -> AlarmSaid:
+async def alarm(request: Request, session: Asker, alarm: AlarmId) -> AlarmSaid:
     """Return one alarm."""
     shown = find_alarm(request, session, alarm)
     return AlarmSaid(id=alarm_id(shown), shown=shown.state.shown.value, state=shown.state)
@@ -95,7 +101,7 @@ def ask(request: Request, session: Asker, alarm: AlarmId, asked: Asked) -> Sent:
 
 
 @router.get("/journal")
-def journal(
+async def journal(
     request: Request, session: Asker, most: Annotated[int, Query(ge=1, le=1_000)] = 100
 ) -> list[AlarmEvent]:
     """Return what happened to alarms, the newest first."""
@@ -105,6 +111,6 @@ def journal(
 
 
 @router.get("/plants/{plant}/streams")
-def streams(request: Request, session: Asker, plant: Slug) -> list[StreamHealth]:
+async def streams(request: Request, session: Asker, plant: Slug) -> list[StreamHealth]:
     """Return how the plant's streams do."""
     return list(find_plant(request, session, plant).health.values())

@@ -7,15 +7,28 @@ from typing import NoReturn
 from fastapi import HTTPException, Request
 
 from console.accounts import Session
-from console.guard import require
+from console.guard import Asker, require
 from console.picture import Picture, PlantPicture, Shown
 from console.rights import Role
 from console.slugs import unslug
+from fusion.errors import BrokerUnavailableError
 
 
 def picture_of(request: Request) -> Picture:
     """Return the picture as it is now."""
     return request.app.state.reader.picture
+
+
+def require_complete(request: Request, _: Asker) -> None:
+    """Refuse a machine while the topics are still being read: an empty list would be a lie.
+
+    Pages are shown meanwhile, and say so.
+
+    Raises:
+        BrokerUnavailableError: Not everything has been read yet.
+    """
+    if not picture_of(request).is_complete:
+        raise BrokerUnavailableError("the console still reads the alarms; ask again in a moment")
 
 
 def visible(request: Request, session: Session) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -11,18 +12,22 @@ from console.charts import sparkline
 from console.freshness import stale_since_ns
 from console.guard import Asker
 from console.picture import MAX_EVENTS
+from console.ports import Ports
 from console.rendering import page
 from console.routes.lookup import picture_of, visible
 from fusion.alarms.kpis import TARGETS, kpis_of
-from fusion.plant import NANOSECONDS
+from fusion.errors import InputError
+from fusion.plant import NANOSECONDS, Plant
+from fusion.rollout.states import Entry, Rollout, replayed
 
 router = APIRouter(include_in_schema=False)
 MAX_LINES = 200
+MAX_STEPS = 20
 PERIODS_H = (1, 8, 24, 168, 720)
 
 
 @router.get("/")
-def overview(request: Request, session: Asker) -> Response:
+async def overview(request: Request, session: Asker) -> Response:
     """Return the plants by area, each with what needs eyes."""
     picture, addresses = picture_of(request), visible(request, session)
     now_ns = request.app.state.ports.clock.now_ns()
@@ -43,7 +48,7 @@ def overview(request: Request, session: Asker) -> Response:
 
 
 @router.get("/journal")
-def journal(request: Request, session: Asker, text: str = "") -> Response:
+async def journal(request: Request, session: Asker, text: str = "") -> Response:
     """Return what happened to alarms, the newest first."""
     addresses = visible(request, session)
     wanted = text[:100].lower()
@@ -57,7 +62,7 @@ def journal(request: Request, session: Asker, text: str = "") -> Response:
 
 
 @router.get("/kpi")
-def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
+async def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
     """Return how well the alarm system serves its operators, beside what ISA-18.2 asks for."""
     picture, addresses = picture_of(request), visible(request, session)
     hours = hours if hours in PERIODS_H else 24
@@ -80,7 +85,7 @@ def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
 
 
 @router.get("/streams")
-def streams(request: Request, session: Asker) -> Response:
+async def streams(request: Request, session: Asker) -> Response:
     """Return how every stream of every plant does."""
     picture = picture_of(request)
     plants = [picture.plants[address] for address in sorted(visible(request, session))]
@@ -92,11 +97,24 @@ def streams(request: Request, session: Asker) -> Response:
 
 @router.get("/models")
 async def models(request: Request, session: Asker) -> Response:
-    """Return the model versions of every plant."""
+    """Return the model versions of every plant, what each does, and the steps that led there."""
     picture, ports = picture_of(request), request.app.state.ports
     plants = [picture.plants[address] for address in sorted(visible(request, session))]
     cards = {
         str(each.plant.address): await asyncio.to_thread(ports.models_of, each.plant)
         for each in plants
     }
-    return page(request, "models.html.j2", session, plants=plants, cards=cards)
+    rollouts = {
+        str(each.plant.address): await asyncio.to_thread(_rollout, ports, each.plant)
+        for each in plants
+    }
+    return page(request, "models.html.j2", session, plants=plants, cards=cards, rollouts=rollouts)
+
+
+def _rollout(ports: Ports, plant: Plant) -> tuple[Rollout, Sequence[Entry], str]:
+    """Return where the versions are, their newest steps, and why that cannot be told."""
+    try:
+        steps = ports.steps_of(plant)
+        return replayed(steps), steps[: -MAX_STEPS - 1 : -1], ""
+    except InputError as broken:
+        return Rollout(), (), str(broken)

@@ -23,7 +23,7 @@ MAX_TAGS = 24
 
 
 @router.get("/plants/{plant_slug}")
-def asset(request: Request, session: Asker, plant_slug: str, first: int = 0) -> Response:
+async def asset(request: Request, session: Asker, plant_slug: str, first: int = 0) -> Response:
     """Return the asset with its trends, pictures and forecasts."""
     of_plant = find_plant(request, session, plant_slug)
     plant, score = of_plant.plant, of_plant.score
@@ -48,7 +48,7 @@ def asset(request: Request, session: Asker, plant_slug: str, first: int = 0) -> 
 
 
 @router.get("/plants/{plant_slug}/trends")
-def trends(  # noqa: PLR0917 a query's fields are its parameters
+async def trends(  # noqa: PLR0917 a query's fields are its parameters
     request: Request,
     session: Asker,
     plant_slug: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +11,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from flows import wiring
 from flows.alarm_history import record_journal
 from flows.cli.plant import PlantFile, load_plant
+from flows.notify import load_notifications, notify_people, try_channels
 from flows.operate import alarm_states, ask, command, journal
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
@@ -191,6 +194,36 @@ def record(
             if num_new and follow:
                 CONSOLE.print(f"kept {num_kept} lines")
     CONSOLE.print(f"kept {num_kept} new lines")
+
+
+@app.command()
+def notify(
+    plant_file: PlantFile,
+    routes: Annotated[
+        Path, typer.Option(metavar="FILE", help="Channels and routes: docs/alarms.md.")
+    ],
+    is_test: Annotated[
+        bool, typer.Option("--test", help="Send a test to every channel, and end.")
+    ] = False,
+) -> None:
+    """Tell people away from the screen, until Ctrl-C: by webhook and by mail.
+
+    One process for all plants of a prefix. It goes on where it was, and says what was handed over.
+    Secrets stand in environment variables that the file names. Try it: --test.
+    """
+    plant, settings = load_plant(plant_file), Settings.load()
+    notifications = load_notifications(routes)
+    notifiers = wiring.open_notifiers(notifications.channels, os.environ)
+
+    def say(words: str) -> None:
+        CONSOLE.print(escape(shown(words)))
+
+    if is_test:
+        if not try_channels(notifiers, t_ns=wiring.open_clock().now_ns(), say=say):
+            raise typer.Exit(2)
+        return
+    with stop_on_signals() as should_stop:
+        notify_people(plant, settings, notifications, notifiers, should_stop=should_stop, say=say)
 
 
 def _ask(plant_file: Path, name: str, action: Action, who: str, **told: Any) -> None:

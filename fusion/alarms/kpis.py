@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusion.plant import NANOSECONDS
-from fusion.schema import AlarmEvent, Priority
+from fusion.schema import AlarmEvent, Priority, ShownState
 
 PERIOD_NS = 600 * NANOSECONDS
 FLOOD_ABOVE = 10
 STALE_NS = 24 * 3600 * NANOSECONDS
 CHATTER_COUNT, CHATTER_NS = 3, 60 * NANOSECONDS
 """So many activations of one alarm within a minute."""
+_WAITING = {ShownState.UNACKNOWLEDGED, ShownState.RETURNED_UNACKNOWLEDGED}
 TARGETS = {
     "alarms per operator hour": "about 6, at most 12",
     "time in flood": "below 1 %",
@@ -52,6 +53,7 @@ class Kpis:
     median_ack_s: float | None
     p95_ack_s: float | None
     num_unacknowledged: int
+    """Shown as unacknowledged at the end, also those that have cleared."""
     num_shelved: int
     num_refused: int
 
@@ -77,7 +79,7 @@ def kpis_of(
     in_period = Counter((e.t_ns - start_ns) // PERIOD_NS for e in raised)
     num_periods = -(-(end_ns - start_ns) // PERIOD_NS)
     names = Counter(_name(e) for e in raised)
-    waits_s, num_open = _answer_times(told, start_ns)
+    waits_s = _answer_times(told, start_ns)
     standing = _standing(told)
     return Kpis(
         hours=hours,
@@ -93,7 +95,7 @@ def kpis_of(
         top_ten_share=sum(n for _, n in names.most_common(10)) / len(raised) if raised else 0.0,
         median_ack_s=statistics.median(waits_s) if waits_s else None,
         p95_ack_s=_p95(waits_s),
-        num_unacknowledged=num_open,
+        num_unacknowledged=_num_waiting(told),
         num_shelved=sum(e.transition == "shelved" and e.t_ns >= start_ns for e in told),
         num_refused=sum(e.transition == "refused" and e.t_ns >= start_ns for e in told),
     )
@@ -138,8 +140,14 @@ def _priority_shares(raised: Sequence[AlarmEvent]) -> dict[Priority, float]:
     return {p: counts[p] / len(raised) if raised else 0.0 for p in priorities}
 
 
-def _answer_times(told: Sequence[AlarmEvent], start_ns: int) -> tuple[list[float], int]:
-    """Return how long each answered alarm waited, in seconds, and how many wait still."""
+def _num_waiting(told: Sequence[AlarmEvent]) -> int:
+    """Return how many ask for an acknowledgement at the end: what the list of alarms counts."""
+    newest = {_name(e): e.state for e in told if e.state.kind == "alarm"}
+    return sum(state.shown in _WAITING for state in newest.values())
+
+
+def _answer_times(told: Sequence[AlarmEvent], start_ns: int) -> list[float]:
+    """Return how long each answered alarm waited, in seconds."""
     waits: dict[str, int] = {}
     waits_s: list[float] = []
     for event in told:
@@ -149,7 +157,7 @@ def _answer_times(told: Sequence[AlarmEvent], start_ns: int) -> tuple[list[float
             since_ns = waits.pop(_name(event))
             if event.t_ns >= start_ns:
                 waits_s.append(max(0.0, (event.t_ns - since_ns) / NANOSECONDS))
-    return waits_s, len(waits)
+    return waits_s
 
 
 def _p95(waits_s: Sequence[float]) -> float | None:

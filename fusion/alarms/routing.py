@@ -1,7 +1,9 @@
 """Who is told of which alarm, how often, and who next when nobody answers: rules, nothing sent.
 
 Events of the journal and the time go in, notices come out. A notice has the same id however often
-it is worked out: ``<episode>:<route>:<channel>:<count>``.
+it is worked out: ``<event>:<route>:<channel>:<count>``. The event is the one that made the alarm
+wait: it was raised, came out of a shelf or is to be acknowledged anew. Each is news to a receiver
+that drops repeats.
 """
 
 from __future__ import annotations
@@ -45,10 +47,13 @@ class Told:
 
     channel: str
     notice: Notice
+    event: str
+    """What made the alarm wait."""
 
 
 @dataclass(slots=True)
 class _Waiting:
+    event: str
     state: AlarmState
     since_ns: int
     next_ns: dict[str, int | None]
@@ -68,6 +73,8 @@ class Router:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = {route.name: route for route in routes}
         self._waiting: dict[str, _Waiting] = {}
+        self.num_let_go = 0
+        """Alarms that waited and are not repeated: more than MAX_WAITING waited at once."""
 
     def follow(self, event: AlarmEvent, now_ns: int) -> list[Told]:
         """Return who is told at once of ``event``; an answer or an end stops what was to come."""
@@ -83,10 +90,11 @@ class Router:
         routes = [route for route in self._routes.values() if _is_for(route, state)]
         if not routes:
             return []
-        waiting = _Waiting(state, now_ns, {}, {}, {})
+        waiting = _Waiting(event.id, state, now_ns, {}, {}, {})
         self._waiting[key] = waiting
         while len(self._waiting) > MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
+            self.num_let_go += 1
         told: list[Told] = []
         for route in routes:
             told += self._tell(route, waiting, now_ns)
@@ -101,10 +109,16 @@ class Router:
                     told += self._tell(self._routes[name], waiting, now_ns)
         return told
 
+    def is_due(self, told: Told) -> bool:
+        """Whether the alarm of ``told`` still waits for what it was told for."""
+        waiting = self._waiting.get(f"{told.notice.plant}:{told.notice.name}")
+        return waiting is not None and waiting.event == told.event
+
     def snapshot(self) -> list[dict[str, Any]]:
         """Return what waits, for JSON."""
         return [
             {
+                "event": waiting.event,
                 "state": waiting.state.model_dump(mode="json"),
                 "since_ns": waiting.since_ns,
                 "next_ns": waiting.next_ns,
@@ -121,7 +135,12 @@ class Router:
             state = AlarmState.model_validate(each["state"])
             kept = {name: at for name, at in each["next_ns"].items() if name in self._routes}
             self._waiting[f"{state.plant}:{state.name}"] = _Waiting(
-                state, each["since_ns"], kept, dict(each["count"]), dict(each["is_escalated"])
+                each["event"],
+                state,
+                each["since_ns"],
+                kept,
+                dict(each["count"]),
+                dict(each["is_escalated"]),
             )
 
     def _tell(self, route: Route, waiting: _Waiting, now_ns: int) -> list[Told]:
@@ -141,7 +160,7 @@ class Router:
         channels = [route.channel] if count == 0 or route.repeat_s is not None else []
         if is_escalated and route.escalate_to and (is_new or route.repeat_s is not None):
             channels.append(route.escalate_to)
-        return [Told(c, _notice(route, c, waiting, count, now_ns)) for c in channels]
+        return [Told(c, _notice(route, c, waiting, count, now_ns), waiting.event) for c in channels]
 
 
 def _is_for(route: Route, state: AlarmState) -> bool:
@@ -159,7 +178,7 @@ def _notice(route: Route, channel: str, waiting: _Waiting, count: int, now_ns: i
     again = f" (unacknowledged for {minutes:.0f} min)" if count else ""
     where = state.asset or state.plant
     return Notice(
-        id=f"{state.episode}:{route.name}:{channel}:{count}",
+        id=f"{waiting.event}:{route.name}:{channel}:{count}",
         subject=f"{state.priority} {state.kind}: {state.name} at {where}{again}",
         text=f"{state.sentence}\n\nPlant {state.plant}, alarm {state.name}.",
         priority=state.priority,

@@ -126,6 +126,22 @@ class Rollout(BaseModel):
             return f"the champion is {self.champion}, {self.standby} stands by"
         return f"the champion is {self.champion or 'none yet'}"
 
+    def role_of(self, version: str) -> str:
+        """Return in a word or two what ``version`` does; "" where it has no role.
+
+        Example:
+            >>> Rollout(champion="1", challenger="2", stage=Action.CANARY, share=0.1).role_of("2")
+            'canary on 10% of the assets'
+        """
+        if version == self.champion:
+            return "champion"
+        if version == self.standby:
+            return "stands by"
+        if version != self.challenger:
+            return ""
+        where = f" on {self.share:.0%} of the assets" if self.stage is Action.CANARY else ""
+        return f"{self.stage}{where}"
+
     def _changes(self, entry: Entry) -> dict[str, object]:
         nobody: dict[str, object] = {"challenger": None, "stage": None, "share": 0.0}
         forward: dict[str, object] = {"stage": entry.action, "share": entry.share}

@@ -164,7 +164,13 @@ def test_nobody_there_is_told(kind: str) -> None:
 
 
 def test_an_address_that_is_none_is_refused_and_never_shown() -> None:
-    for text in ("file:///etc/passwd", "hunter2", "https://"):
+    for text in (
+        "file:///etc/passwd",
+        "hunter2",
+        "https://",
+        "https://ann:hunter2@h/x",
+        "http://h/hunter2 x",
+    ):
         with pytest.raises(SettingsError, match="must have an address") as told:
             WebhookNotifier(text)
         assert "hunter2" not in str(told.value)

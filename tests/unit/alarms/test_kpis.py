@@ -41,6 +41,16 @@ def test_figures_of_a_short_story() -> None:
     assert (kpis.num_unacknowledged, kpis.num_refused) == (1, 1)
 
 
+def test_what_waits_is_what_is_shown_as_unacknowledged() -> None:
+    driver = Driver()
+    events = driver.run(5) + driver.run(5, level=9.5)
+    events += [driver.command("full", "acknowledge"), driver.shelve("full", 10)]
+    waiting = [kpis_of(events, start_ns=0, end_ns=HOUR_NS).num_unacknowledged]
+    events += driver.run(20, level=9.5)  # the shelf ends: it stands, and is to be seen anew
+    waiting.append(kpis_of(events, start_ns=0, end_ns=HOUR_NS).num_unacknowledged)
+    assert waiting == [0, 1]
+
+
 def test_what_stands_for_a_day_is_stale() -> None:
     late = kpis_of(story(), start_ns=0, end_ns=26 * HOUR_NS)
     assert late.stale == ("e/s/a/l/c/x/warm",)

@@ -101,3 +101,20 @@ def test_a_restart_goes_on() -> None:
     again.restore(json.loads(json.dumps(router.snapshot())))
     assert at(again, 61) == []
     assert at(again, 120) == [("phone", 2)]
+
+
+def test_what_comes_back_is_news_to_those_who_drop_repeats() -> None:
+    driver, router = Driver(), Router([ROUTE])
+    ids = [t.notice.id for t in router.follow(raised(driver), 0)]
+    assert router.follow(driver.shelve("full", 5), 0) == []
+    for event in driver.run(10, level=9.5):
+        ids += [t.notice.id for t in router.follow(event, 0)]
+    assert len(ids) == len(set(ids)) == 2
+
+
+def test_what_was_answered_is_not_due() -> None:
+    driver, router = Driver(), Router([ROUTE])
+    (told,) = router.follow(raised(driver), 0)
+    assert router.is_due(told)
+    router.follow(driver.command("full", "acknowledge"), 0)
+    assert not router.is_due(told)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
 from console.accounts import IDLE_S, SESSION_S
 from console.guard import COOKIE, MAX_BODY_BYTES
+from console.picture import Picture
 from console.rights import Grant, Role
+from console.routes import access, alarms, api, login, lookup, pages, plants, stream
 from flows import wiring
+from flows.rollout_journal import JOURNAL_FILE, journal_of
 from fusion.errors import InputError
+from fusion.rollout.states import Action
 from fusion.schema import AlarmCommand
 from fusion.stream.reading import read_to_end
 from tests.console_app import (
@@ -385,3 +391,43 @@ def test_a_what_if_that_cannot_be_answered_says_why(
     page = console.client.post(WHAT_IF, data=form, headers=console.own_headers())
     assert page.status_code == 200
     assert said in page.text
+
+
+def test_what_reads_the_picture_runs_in_the_event_loop(console: Served) -> None:
+    """The reader changes the picture there: a page made in a thread would see it half changed."""
+    in_threads = {"ask", "log_out", "show_login", "access", "add_person", "add_token"}
+    routes = [
+        route.endpoint
+        for module in (access, alarms, api, login, pages, plants, stream)
+        for route in module.router.routes
+        if isinstance(route, APIRoute)
+    ]
+    assert len(routes) > 20
+    assert {r.__name__ for r in routes if not inspect.iscoroutinefunction(r)} <= in_threads
+
+
+def test_machines_are_told_nothing_before_everything_is_read(
+    console: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = console.accounts.add_token("early", [Grant(Role.VIEWER)])
+    monkeypatch.setattr(lookup, "picture_of", lambda _: Picture([PLANT]))
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = console.client.get("/api/v1/alarms", headers=headers)
+    assert (answer.status_code, "still reads" in answer.text) == (503, True)
+
+
+def test_the_models_page_says_what_each_version_does_and_who_decided(console: Served) -> None:
+    journal = journal_of(console.settings, PLANT)
+    state = journal.state()
+    for action in (Action.LOADED, Action.PROBED, Action.CHAMPION):
+        state = journal.append(
+            state, action, "v1", who="olga", why="<b>first</b>", t_ns=console.clock.now_ns()
+        )
+    told = console.client.get("/models").text
+    for words in ("the champion is v1", "olga", "&lt;b&gt;first", "probed"):
+        assert words in told
+    path = console.settings.models_dir / PLANT.prefix / JOURNAL_FILE
+    path.write_text("no journal\n", encoding="utf-8")
+    answer = console.client.get("/models")
+    path.unlink()
+    assert (answer.status_code, "cannot be read" in answer.text) == (200, True)

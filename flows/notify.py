@@ -1,0 +1,263 @@
+"""Tells people away from the screen: follows the journal, hands notices over.
+
+One file holds everything that must survive a restart: how far the journal was read, who waits for
+an answer, and what was not handed over yet. It is on disk before anything is sent, so a notice is
+handed over at least once, and a receiver can tell repeats by their id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from flows import wiring
+from flows.settings import Settings
+from fusion.alarms.channels import Notifications, parse_notifications
+from fusion.alarms.routing import Router, Told
+from fusion.errors import BrokerUnavailableError, InputError, NotifierUnavailableError
+from fusion.plant import NANOSECONDS, Plant
+from fusion.ports import Clock, Notice, Notifier, Source
+from fusion.schema import AlarmEvent, Record, TopicPartition
+
+POLL_TIMEOUT_S = 0.5
+PROBE_POLLS = 10
+"""After so many polls without a line the broker is asked whether it is there."""
+BROKER_PAUSE_S = 2.0
+PAUSES_S = (5.0, 15.0, 60.0, 300.0)
+"""A channel that did not take a notice is left alone for so long."""
+Say = Callable[[str], None]
+
+
+class Outbox:
+    """What is to be handed over: of one alarm, route and channel only the newest notice."""
+
+    def __init__(self, notifiers: Mapping[str, Notifier], clock: Clock, say: Say) -> None:
+        self._notifiers, self._clock, self._say = notifiers, clock, say
+        self.waiting: dict[str, Told] = {}
+        self._num_vain: dict[str, int] = {}
+        self._again_ns: dict[str, int] = {}
+
+    def put(self, told: Told) -> None:
+        """Take one more; an older one of the same kind that nobody took is no longer news."""
+        self.waiting[told.notice.id.rpartition(":")[0]] = told
+
+    def has_channel(self, name: str) -> bool:
+        """Whether there still is such a channel."""
+        return name in self._notifiers
+
+    def drop_answered(self, router: Router) -> bool:
+        """Take out what somebody has answered, or has ended; whether there was any."""
+        over = [key for key, told in self.waiting.items() if not router.is_due(told)]
+        for key in over:
+            self._say(
+                f"{self.waiting.pop(key).notice.name}: answered or over before it was handed over"
+            )
+        return bool(over)
+
+    def send(self) -> bool:
+        """Hand over what can be; whether anything was taken. A channel that is away is retried."""
+        is_taken = False
+        for key, told in list(self.waiting.items()):
+            if self._clock.monotonic_ns() < self._again_ns.get(told.channel, 0):
+                continue
+            try:
+                self._notifiers[told.channel].notify(told.notice)
+            except NotifierUnavailableError as away:
+                num_vain = self._num_vain.get(told.channel, 0)
+                pause_s = PAUSES_S[min(num_vain, len(PAUSES_S) - 1)]
+                self._num_vain[told.channel] = num_vain + 1
+                self._again_ns[told.channel] = self._clock.monotonic_ns() + round(
+                    pause_s * NANOSECONDS
+                )
+                self._say(f"{told.channel} again in {pause_s:.0f} s: {away}")
+                continue
+            self._num_vain.pop(told.channel, None)
+            del self.waiting[key]
+            is_taken = True
+            self._say(f"told {told.channel}: {told.notice.subject}")
+        return is_taken
+
+
+class Notifying:
+    """The journal of a plant's prefix, its router, and the file that both are kept in."""
+
+    def __init__(self, path: Path, router: Router, outbox: Outbox, clock: Clock, say: Say) -> None:
+        self._path, self._router, self.outbox = path, router, outbox
+        self._clock, self._say = clock, say
+        self._positions: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._num_silent = 0
+        if path.is_file():
+            self._restore(path)
+
+    def begin(self, source: Source) -> None:
+        """Go on where reading ended; where the broker no longer has that, at its first line."""
+        starts, ends = source.start_offsets(), source.end_offsets()
+        self._ends, self._num_silent = ends, 0
+        source.seek(
+            {
+                part: at
+                if starts.get(part, 0) <= (at := self._positions.get(part, -1)) <= end
+                else starts.get(part, 0)
+                for part, end in ends.items()
+            }
+        )
+
+    def step(self, source: Source) -> None:
+        """Read on; once all that was there at the start has been read, hand over what is due.
+
+        Not before: what was answered meanwhile need not be told.
+        """
+        records = source.poll(timeout_s=POLL_TIMEOUT_S)
+        for record in records:
+            self._follow(record)
+        if records:
+            self._positions = source.positions()
+            self._save()
+        self._num_silent = 0 if records else self._num_silent + 1
+        if self._num_silent >= PROBE_POLLS:
+            source.end_offsets()  # a broker that is away is silent too: this it must answer
+            self._num_silent = 0
+        at = source.positions()
+        if all(at.get(part, 0) >= end for part, end in self._ends.items()):
+            self.tell()
+
+    def tell(self) -> None:
+        """Hand over what is due, and what was not taken before."""
+        due = self._router.due(self._clock.now_ns())
+        for told in due:
+            self.outbox.put(told)
+        if self.outbox.drop_answered(self._router) or due:
+            self._save()
+        if self.outbox.send():
+            self._save()
+
+    def _follow(self, record: Record) -> None:
+        try:
+            event = AlarmEvent.model_validate_json(record.value)
+        except ValidationError:
+            self._say(f"a line of the journal cannot be read: {record.topic} at {record.offset}")
+            return
+        num_let_go = self._router.num_let_go
+        for told in self._router.follow(event, self._clock.now_ns()):
+            self.outbox.put(told)
+        if self._router.num_let_go > num_let_go:
+            self._say(f"too many alarms wait at once: {self._router.num_let_go} are not repeated")
+
+    def _save(self) -> None:
+        kept = {
+            "positions": [[p.topic, p.partition, at] for p, at in self._positions.items()],
+            "waiting": self._router.snapshot(),
+            "outbox": [asdict(told) for told in self.outbox.waiting.values()],
+        }
+        beside = self._path.with_suffix(".tmp")
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump(kept, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+
+    def _restore(self, path: Path) -> None:
+        try:
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self._positions = {TopicPartition(t, n): at for t, n, at in kept["positions"]}
+            self._router.restore(kept["waiting"])
+            told = [Told(e["channel"], Notice(**e["notice"]), e["event"]) for e in kept["outbox"]]
+        except (ValueError, KeyError, TypeError) as broken:
+            raise InputError(
+                f"{path} must be what `fusion alarms notify` left there, but {broken}; remove it: "
+                "what waits for an answer is told again then"
+            ) from broken
+        for each in told:
+            if self.outbox.has_channel(each.channel):
+                self.outbox.put(each)
+
+
+def load_notifications(path: Path) -> Notifications:
+    """Return what the file at ``path`` says of channels and routes.
+
+    Raises:
+        InputError: It cannot be read, or breaks rules; the message lists each.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise InputError(
+            f"a file of notifications must be readable UTF-8 text; {path}: {unreadable}; "
+            "docs/alarms.md shows one"
+        ) from unreadable
+    return parse_notifications(text, origin=str(path))
+
+
+def notify_people(
+    plant: Plant,
+    settings: Settings,
+    notifications: Notifications,
+    notifiers: Mapping[str, Notifier],
+    *,
+    should_stop: Callable[[], bool],
+    say: Say,
+) -> None:
+    """Tell people of the alarms of every plant of the prefix, until ``should_stop``.
+
+    Raises:
+        InputError: Another process does so already, or the file is not its own.
+    """
+    clock = wiring.open_clock()
+    path = settings.data_dir / f"notify-{plant.prefix}.json"
+    with _alone(path):
+        router, outbox = Router(notifications.routes), Outbox(notifiers, clock, say)
+        notifying = Notifying(path, router, outbox, clock, say)
+        while not should_stop():
+            try:
+                with contextlib.closing(_open_journal(plant, settings)) as source:
+                    notifying.begin(source)
+                    while not should_stop():
+                        notifying.step(source)
+            except BrokerUnavailableError as away:
+                say(f"the broker is away, so answers are not heard: {away}")
+                notifying.tell()
+                clock.sleep(BROKER_PAUSE_S)
+
+
+def try_channels(notifiers: Mapping[str, Notifier], *, t_ns: int, say: Say) -> bool:
+    """Send a notice that says it is a test to every channel; whether all took it."""
+    is_taken = True
+    for name, notifier in notifiers.items():
+        words = "This is a test. No alarm stands behind it."
+        notice = Notice(f"test:{name}:{t_ns}", f"test of {name}", words, "low", "", "test", t_ns)
+        try:
+            notifier.notify(notice)
+            say(f"{name} took it")
+        except NotifierUnavailableError as away:
+            is_taken = False
+            say(f"{name} did not: {away}")
+    return is_taken
+
+
+def _open_journal(plant: Plant, settings: Settings) -> Source:
+    wiring.prepare_topics(settings, plant)
+    return wiring.open_source(
+        settings, [plant.topic("alarm-events")], f"alarm-notify-{plant.prefix}"
+    )
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"only one process may tell people, and another one holds {path}; stop it first"
+            ) from None
+        yield
