@@ -72,6 +72,15 @@ class Served:
     accounts: Accounts
     settings: Settings
     clock: HandClock
+    app: FastAPI
+
+    def pass_s(self, duration_s: float) -> None:
+        """Let time pass, until the console has heard of the broker again."""
+        self.clock.pass_s(duration_s)
+        deadline = time.monotonic() + 20
+        while self.app.state.reader.away_since_ns is not None:
+            assert time.monotonic() < deadline, "the console hears nothing of its broker"
+            time.sleep(0.01)
 
     def publish(self, *messages: Message) -> None:
         with contextlib.closing(wiring.open_publisher(self.settings)) as publisher:
@@ -128,7 +137,7 @@ def served(
         listening(app) as base,
         httpx.Client(base_url=base) as client,
     ):
-        yield Served(base, client, accounts, settings, clock)
+        yield Served(base, client, accounts, settings, clock, app)
 
 
 @contextlib.contextmanager

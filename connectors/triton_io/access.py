@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +73,20 @@ class TritonAccess:
 
 def is_serving(access: TritonAccess, *, timeout_s: float = 1.0) -> bool:
     """Whether a server answers at the address and says that it is ready."""
-    client = access.open()
-    try:
-        return bool(client.is_server_ready(client_timeout=timeout_s))
-    except InferenceServerException:
-        return False
-    finally:
-        client.close()
+    with contextlib.closing(access.open()) as client:
+        try:
+            return bool(client.is_server_ready(client_timeout=timeout_s))
+        except InferenceServerException:
+            return False
+
+
+def is_answering(access: TritonAccess, *, timeout_s: float = 1.0) -> bool:
+    """Whether a server answers at the address: one that holds a broken model is never ready."""
+    with contextlib.closing(access.open()) as client:
+        try:
+            return bool(client.is_server_live(client_timeout=timeout_s))
+        except InferenceServerException:
+            return False
 
 
 def is_open_to_anyone(address: str, *, timeout_s: float = 2.0) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from connectors.triton_io.access import ClientTls, TritonAccess, is_serving
+from connectors.triton_io.access import ClientTls, TritonAccess, is_answering, is_serving
 from fusion.errors import InferenceUnavailableError, InputError
 
 READY_PATIENCE_S = 60.0
@@ -85,7 +85,7 @@ class TritonServer:
 
     def _start(self, patience_s: float) -> int:
         # (Where nobody listens this is over at once; a busy machine's server needs its time.)
-        if is_serving(self.access, timeout_s=3.0):
+        if is_answering(self.access, timeout_s=3.0):
             raise InputError(
                 f"port {self.grpc_port} must be free, and another Triton answers there; stop it, "
                 "or give another port"
@@ -107,7 +107,10 @@ class TritonServer:
             self._remember(child.pid)
             self._await_ready(child, patience_s)
         except BaseException:
-            self._end(psutil.Process(child.pid), signal.SIGKILL)
+            if child.poll() is None:
+                self._end(psutil.Process(child.pid), signal.SIGKILL)
+            else:  # It ended by itself; what it started and left may still be there.
+                self._clear(child.pid)
             child.wait()
             raise
         child.returncode = 0  # It outlives this object, by intention: no warning about that.
@@ -239,6 +242,10 @@ class TritonServer:
             process.send_signal(how)
             with contextlib.suppress(psutil.TimeoutExpired):
                 process.wait(timeout=STOP_PATIENCE_S)
+        self._clear(group)
+
+    def _clear(self, group: int) -> None:
+        """Take away what a server has left: its group, its number, its shared memory."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):

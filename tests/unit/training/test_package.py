@@ -45,7 +45,8 @@ def test_a_whole_folder_says_what_it_is(model_dir: Path) -> None:
     manifest = load_manifest(model_dir)
     assert manifest.plant_fingerprint == PLANT.fingerprint()
     assert manifest.num_parameters == sum(p.numel() for p in untrained().model.parameters())
-    assert [path.name for path in model_dir.parent.iterdir()] == ["1"]
+    # (Others export it anew beside it; nothing unfinished stands there.)
+    assert not list(model_dir.parent.glob(".*"))
 
 
 def test_the_normaliser_comes_back(model_dir: Path) -> None:
