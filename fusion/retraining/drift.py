@@ -77,7 +77,7 @@ class AlarmBudget:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found, and in blocks of what length."""
+    """What a check found, and the longest blocks that it exchanged."""
 
     findings: tuple[DriftFinding, ...]
     block_ticks: int
@@ -113,8 +113,13 @@ def check(
     """
     names = [name for name in now.embeddings if name in then.embeddings]
     pairs = {name: _pair(then, now, name) for name in names}
-    length = max([BLOCK_TIMES, *(block_length(pair.values) for pair in pairs.values() if pair)])
-    tested = [_embedding(name, pairs[name], length, tick_s, limits) for name in names]
+    # Each stream by its own memory: a camera forgets in a second, a motor in minutes.
+    lengths = {
+        name: BLOCK_TIMES if pair is None else max(BLOCK_TIMES, block_length(pair.values))
+        for name, pair in pairs.items()
+    }
+    length = max([BLOCK_TIMES, *lengths.values()])
+    tested = [_embedding(name, pairs[name], lengths[name], tick_s, limits) for name in names]
     tested.append(_skill(then, now, length, skill_at_training, limits))
     tested.append(_calibration(now, length, tick_s, budget, limits))
     tested.append(_feedback(verdicts, limits))

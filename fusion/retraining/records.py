@@ -46,7 +46,7 @@ class DriftRecord(_Kept):
     until_ns: int
     num_ticks: int
     num_left_out: int = Field(default=0, description="Ticks of alarms that operators call useful")
-    block_s: float = Field(description="Length of the blocks that tests exchange")
+    block_s: float = Field(description="The longest blocks that tests exchanged")
     new_data_s: float = Field(description="Plant time since the newest data that the model knows")
     duration_s: float
     findings: tuple[DriftFinding, ...]

@@ -44,6 +44,17 @@ class Sample:
         """What it takes in memory."""
         return sum(array.nbytes for array in self._arrays().values())
 
+    def without(self, is_out_N: NDArray[np.bool_]) -> Sample:
+        """Return the period without some of its ticks."""
+        kept_N = ~is_out_N
+        return Sample(
+            ticks_N=self.ticks_N[kept_N],
+            embeddings={name: values[kept_N] for name, values in self.embeddings.items()},
+            errors_NH=self.errors_NH[kept_N],
+            persistence_NH=self.persistence_NH[kept_N],
+            surprise_N=self.surprise_N[kept_N],
+        )
+
     def save(self, path: Path) -> None:
         """Write it to one file."""
         save_file({k: np.ascontiguousarray(v) for k, v in self._arrays().items()}, path)
@@ -65,10 +76,14 @@ class Sample:
         )
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
-        alone = (self.ticks_N, self.surprise_N, self.errors_NH, self.persistence_NH)
-        return dict(zip(_ALONE, alone, strict=True)) | {
-            f"of/{name}": array for name, array in self.embeddings.items()
-        }
+        alone: tuple[NDArray[np.generic], ...] = (
+            self.ticks_N,
+            self.surprise_N,
+            self.errors_NH,
+            self.persistence_NH,
+        )
+        named = {f"of/{name}": array for name, array in self.embeddings.items()}
+        return {**dict(zip(_ALONE, alone, strict=True)), **named}
 
 
 def sample_of(

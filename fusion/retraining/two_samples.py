@@ -27,6 +27,8 @@ hardly know of each other. Without a gap, 7 of 100 tests of alike AR(1) samples 
 the level 0.05; with it 5 did."""
 WINDOW_TIMES = 5.0
 """Sokal (1997, section 3): sum the correlations up to five times what they come to."""
+SLOW = 0.9
+"""Of the values' correlation times, this quantile: the slowest of many is mostly chance."""
 NUM_PERMUTATIONS = 9_999
 MAX_TICKS = 3_000
 """Their distances take 72 MB; of more, every second, third ... one stands for its neighbours."""
@@ -94,7 +96,7 @@ def blocks_of(first_N: NDArray[np.int64], second_N: NDArray[np.int64], length: i
 
 
 def correlation_ticks(parts: Sequence[Values]) -> float:
-    """Return the integrated correlation time, in ticks, of the slowest of some values; 1 for noise.
+    """Return the integrated correlation time, in ticks, of the slower values; 1 for noise.
 
     ``1 + 2 sum rho(t)``, summed over a window that grows with the sum (Sokal 1997, equation 3.16).
     Each of ``parts`` [N, V] is centred on its own mean: a step between them is what a test looks
@@ -114,14 +116,12 @@ def correlation_ticks(parts: Sequence[Values]) -> float:
     rho_LV = lagged_LV / np.maximum(lagged_LV[0], 1e-12)
     times_LV = 2 * np.cumsum(rho_LV, axis=0) - 1
     lags_L = np.arange(len(times_LV))
-    return max(
-        1.0,
-        *(
-            float(times_L[np.argmax(is_enough_L) if is_enough_L.any() else -1])
-            for times_L in times_LV.T
-            for is_enough_L in [lags_L >= WINDOW_TIMES * times_L]
-        ),
-    )
+    slowness = [
+        float(times_L[np.argmax(is_enough_L) if is_enough_L.any() else -1])
+        for times_L in times_LV.T
+        for is_enough_L in [lags_L >= WINDOW_TIMES * times_L]
+    ]
+    return max(1.0, float(np.quantile(slowness, SLOW)))
 
 
 def block_length(parts: Sequence[Values]) -> int:
