@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.events import DeploymentEventTrigger, emit_event
 from prefect.events.schemas.automations import Posture
@@ -136,6 +137,7 @@ class PrefectRetrainer:
             idempotency_key=key,
             as_subflow=False,
         )
+        assert isinstance(run, FlowRun), "outside of a running event loop it is no coroutine"
         return str(run.id)
 
     def state(self, run: str) -> RunState:
