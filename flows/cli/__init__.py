@@ -14,6 +14,7 @@ from flows.cli import (
     console,
     dead_letters,
     demo,
+    drift,
     edge,
     evaluate,
     export,
@@ -64,6 +65,7 @@ app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
 app.add_typer(models.app, name="models")
+app.add_typer(drift.app, name="drift")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
