@@ -26,6 +26,7 @@ from fusion.rollout.judging import Limits, Problem, problem
 from fusion.rollout.metering import Meter
 from fusion.rollout.states import Action, roles_of
 from fusion.schema import Verdict
+from fusion.stream.alarm_topics import VERDICT
 
 LOOK_EVERY_S = 1.0
 PROBE_EVERY_S = 20.0
@@ -169,6 +170,8 @@ class RolloutWatch:
         try:
             for plant in self._plants[:1]:
                 for record in wiring.read_topic(self._settings, plant, "feedback"):
+                    if not record.key.startswith(VERDICT):
+                        continue  # (what past episodes looked like lies there too)
                     verdict = Verdict.model_validate_json(record.value)
                     for meter in self._meters.values():
                         meter.judged(verdict)
