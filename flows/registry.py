@@ -95,11 +95,16 @@ def follow_journal(settings: Settings, plant: Plant) -> Rollout:
         TrackingUnavailableError: They may still name others; call again.
     """
     state = journal_of(settings, plant).state()
-    tracking = wiring.open_tracking(settings)
+    tracking = wiring.open_tracking(settings) if is_kept(settings) else None
     if tracking is not None:
         aliases = {"champion": state.champion, "challenger": state.challenger}
         tracking.point(plant.prefix, aliases)
     return state
+
+
+def is_kept(settings: Settings) -> bool:
+    """Whether runs are kept anywhere yet: asking must not make an empty database."""
+    return bool(settings.mlflow_uri) or (settings.data_dir / "mlflow.sqlite").exists()
 
 
 def where_from(settings: Settings, plant: Plant, version: str) -> RegisteredModel | None:
@@ -108,7 +113,7 @@ def where_from(settings: Settings, plant: Plant, version: str) -> RegisteredMode
     Raises:
         TrackingUnavailableError: It did not answer.
     """
-    tracking = wiring.open_tracking(settings)
+    tracking = wiring.open_tracking(settings) if is_kept(settings) else None
     return None if tracking is None else tracking.registered(plant.prefix, version)
 
 

@@ -17,6 +17,7 @@ from flows.cli import (
     edge,
     evaluate,
     export,
+    flows,
     lake,
     learn,
     models,
@@ -64,6 +65,7 @@ app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
 app.add_typer(models.app, name="models")
+app.add_typer(flows.app, name="flows")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)
