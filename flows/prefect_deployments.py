@@ -26,8 +26,9 @@ from prefect.client.schemas.objects import (
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
-from prefect.flows import EntrypointType
+from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL
+from prefect.types.entrypoint import EntrypointType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.prefect_server import one_server
@@ -147,25 +148,22 @@ def serve_all(path: Path, *, limit: int, say: Callable[[str], None]) -> None:
     flows = {name: each.flow() for name, each in described.items()}
     with one_server(has_schedules=True) as address:
         say(f"Prefect's server: export PREFECT_API_URL={address}")
-        serve(
-            *(
-                flows[name].to_deployment(
-                    name,
-                    schedules=[
-                        CronSchedule(cron=when.cron, timezone=when.timezone)
-                        for when in each.schedules
-                    ],
-                    parameters=each.parameters,
-                    tags=list(each.tags),
-                    description=each.description,
-                    concurrency_limit=each.concurrency_limit,
-                    entrypoint_type=EntrypointType.MODULE_PATH,
-                )
-                for name, each in described.items()
-            ),
-            limit=limit,
-            print_starting_message=False,
-        )
+        served = [_to_serve(each, flows[name]) for name, each in described.items()]
+        serve(*served, limit=limit, print_starting_message=False)
+
+
+def _to_serve(each: Deployment, flow: Flow[..., Any]) -> RunnerDeployment:
+    made = flow.to_deployment(
+        each.name,
+        schedules=[CronSchedule(cron=when.cron, timezone=when.timezone) for when in each.schedules],
+        parameters=each.parameters,
+        tags=list(each.tags),
+        description=each.description,
+        concurrency_limit=each.concurrency_limit,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    assert isinstance(made, RunnerDeployment), "outside of a flow it is not awaited"
+    return made
 
 
 def run_named(name: str, changes: Mapping[str, Any], path: Path = FILE) -> str:
@@ -185,7 +183,7 @@ def run_named(name: str, changes: Mapping[str, Any], path: Path = FILE) -> str:
             f"{name} must be given its own parameters, {sorted(flow.parameters.properties)}, "
             f"got {sorted(unknown)}"
         )
-    return str(flow(**deployment.parameters | changes))
+    return str(flow(**deployment.parameters | dict(changes)))
 
 
 def server_status() -> list[DeploymentStatus] | None:

@@ -110,7 +110,9 @@ def episodes_of(
 
     One that still stands lasts until ``until_ns``.
     """
-    said = {each.episode: each.judgement for each in sorted(verdicts, key=lambda v: v.t_ns)}
+    said: dict[str, Judgement | None] = {
+        each.episode: each.judgement for each in sorted(verdicts, key=lambda v: v.t_ns)
+    }
     begun: dict[str, AlarmEvent] = {}
     ended: dict[str, int] = {}
     for event in events:

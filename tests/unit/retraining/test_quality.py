@@ -27,7 +27,7 @@ def broken(report: QualityReport) -> set[str]:
     return {each.rule for each in report.findings if not each.is_met}
 
 
-def harmed(observations: list[Observation], change: Callable[[np.ndarray], None]) -> None:
+def harmed(observations: list[Observation], change: Callable[[np.ndarray], object]) -> None:
     for each in observations:
         change(each.senses["process"])
 
