@@ -65,7 +65,7 @@ class MlflowTracking:
                 run = self._client.create_run(experiment_id, run_name=name, tags=tags)
                 run_id = run.info.run_id
             else:
-                self._client.set_terminated(run_id, "RUNNING")
+                self._client.update_run(run_id, status="RUNNING")
             self._client.log_batch(
                 run_id, params=[Param(key, str(value)) for key, value in params.items()]
             )
