@@ -13,6 +13,7 @@ from flows import wiring
 from flows.models import newest_model
 from flows.rollout import model_named, probe
 from flows.rollout_journal import journal_of
+from flows.rollout_meters import MeterReading, write_reading
 from flows.settings import Settings
 from fusion.errors import (
     BrokerUnavailableError,
@@ -26,10 +27,12 @@ from fusion.rollout.judging import Limits, Problem, problem
 from fusion.rollout.metering import Meter
 from fusion.rollout.states import Action, roles_of
 from fusion.schema import Verdict
+from fusion.stream.alarm_topics import VERDICT
 
 LOOK_EVERY_S = 1.0
 PROBE_EVERY_S = 20.0
 VERDICTS_EVERY_S = 15.0
+TELL_EVERY_S = 10.0
 STANDBY_S = 3_600.0
 """After a promotion the former champion goes on in shadow for so long."""
 
@@ -97,6 +100,7 @@ class RolloutWatch:
         if self._journal.num_bytes == self._num_bytes:
             self._judge()
         if self._journal.num_bytes == self._num_bytes:
+            self._tell()
             return False
         self._num_bytes, self._state = self._journal.num_bytes, self._journal.state()
         if self.watched() == before:
@@ -108,6 +112,22 @@ class RolloutWatch:
         """Take back a version that this process cannot open."""
         self._step(Action.ROLLED_BACK, version, why)
         self._num_bytes, self._state = self._journal.num_bytes, self._journal.state()
+
+    def _tell(self) -> None:
+        """Say what each version did since the last step, for who takes a challenger on."""
+        if self._meters and self._is_due("tell", TELL_EVERY_S):
+            reading = MeterReading(
+                revision=self._state.revision,
+                t_ns=self._clock.now_ns(),
+                tick_s=self._plants[0].tick_s,
+                seen={version: meter.seen() for version, meter in self._meters.items()},
+            )
+            try:
+                write_reading(
+                    self._settings, self._plants[0], reading, replica=self._settings.replica
+                )
+            except OSError as full:
+                logging.getLogger(__name__).warning("meters cannot be written: %s", full)
 
     def _judge(self) -> None:
         """Take back the version under test when it breaks a rule; retire one that stood by."""
@@ -169,6 +189,8 @@ class RolloutWatch:
         try:
             for plant in self._plants[:1]:
                 for record in wiring.read_topic(self._settings, plant, "feedback"):
+                    if not record.key.startswith(VERDICT):
+                        continue  # (what past episodes looked like lies there too)
                     verdict = Verdict.model_validate_json(record.value)
                     for meter in self._meters.values():
                         meter.judged(verdict)

@@ -315,6 +315,11 @@ class Settings(BaseSettings):
         """The folder of the model versions."""
         return self.data_dir / "models"
 
+    @property
+    def retraining_dir(self) -> Path:
+        """The folder of retrainings: what each step came to, examinations, candidates."""
+        return self.data_dir / "retraining"
+
     @classmethod
     def load(cls) -> Settings:
         """Return the settings of this process.

@@ -379,7 +379,7 @@ def open_tracking(settings: Settings) -> Tracking | None:
     from connectors.mlflow_tracking import MlflowTracking  # noqa: PLC0415 importing takes seconds
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return MlflowTracking(uri)
+    return MlflowTracking(uri, artifacts=settings.data_dir / "mlflow-artifacts")
 
 
 def prepare_topics(settings: Settings, plant: Plant, *, update_configs: bool = False) -> TopicPlan:

@@ -23,6 +23,7 @@
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
+    ├── TrainingCutOffError              retriable
     ├── AlarmLogUnavailableError         retriable
     ├── NotifierUnavailableError         retriable
     └── ObjectTooLargeError              an object is larger than its reader allows
@@ -158,6 +159,12 @@ class ObjectStoreUnavailableError(FusionError):
 
 class TrackingUnavailableError(FusionError):
     """What keeps training runs did not answer."""
+
+    retriable = True
+
+
+class TrainingCutOffError(FusionError):
+    """Processes of a training ended without an answer; another try goes on from there."""
 
     retriable = True
 

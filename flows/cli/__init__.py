@@ -18,6 +18,7 @@ from flows.cli import (
     edge,
     evaluate,
     export,
+    flows,
     lake,
     learn,
     models,
@@ -66,6 +67,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
 app.add_typer(models.app, name="models")
 app.add_typer(drift.app, name="drift")
+app.add_typer(flows.app, name="flows")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("settings")(learn.show_settings)

@@ -12,13 +12,14 @@ from rich.table import Table
 
 from flows.cli.plant import PlantFile, load_plant
 from flows.models import models_of
+from flows.registry import follow_journal, where_from
 from flows.rollout import CANARY_SHARE, model_named, promote, rollback
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from flows.terminal import CONSOLE
-from fusion.errors import InputError
+from fusion.errors import InputError, TrackingUnavailableError
 from fusion.manifest import load_manifest
-from fusion.plant import NANOSECONDS
+from fusion.plant import NANOSECONDS, Plant
 from fusion.rollout.states import Action, Entry, Rollout
 
 ME = getpass.getuser()
@@ -58,7 +59,11 @@ def list_models(plant_file: PlantFile) -> None:
 
 @app.command()
 def show(plant_file: PlantFile, version: Version) -> None:
-    """Show the manifest of a version and every step that it took."""
+    """Show what a version is, where it came from, and every step that it took.
+
+    From the version that an alarm names one gets to the run that made it, the version of the lake
+    that it was made of, and the plant file as it was then.
+    """
     plant, settings = load_plant(plant_file), Settings.load()
     manifest = load_manifest(model_named(settings, plant, version))
     table = Table("field", "value", show_header=False)
@@ -66,6 +71,7 @@ def show(plant_file: PlantFile, version: Version) -> None:
         table.add_row(field, str(value))
     table.add_row("recipe", str(manifest.recipe.get("name")))
     CONSOLE.print(table)
+    _show_chain(settings, plant, version)
     for entry in journal_of(settings, plant).entries():
         if entry.version == version:
             CONSOLE.print(_line(entry), highlight=False, markup=False)
@@ -122,12 +128,50 @@ def promote_version(
         Settings.load(), plants, version, who=who, why=why, share=share, to_champion=to_champion
     )
     CONSOLE.print(state.told())
+    _tell_registry(Settings.load(), plants[0])
 
 
 @app.command("rollback")
 def rollback_version(plant_file: PlantFile, why: Why, who: Who = ME) -> None:
     """Take the challenger back; without one, the champion of late: the former one serves again."""
-    CONSOLE.print(rollback(Settings.load(), load_plant(plant_file), who=who, why=why).told())
+    settings, plant = Settings.load(), load_plant(plant_file)
+    CONSOLE.print(rollback(settings, plant, who=who, why=why).told())
+    _tell_registry(settings, plant)
+
+
+def _tell_registry(settings: Settings, plant: Plant) -> None:
+    """Let MLflow's aliases follow; the journal holds, whatever becomes of them."""
+    try:
+        follow_journal(settings, plant)
+    except TrackingUnavailableError as away:
+        CONSOLE.print(f"the registry will follow later (flow advance-rollout): {away}")
+
+
+def _show_chain(settings: Settings, plant: Plant, version: str) -> None:
+    """Show model → run → data → plant file, as far as each is kept."""
+    chain = Table("model", version, show_header=True)
+    manifest = load_manifest(model_named(settings, plant, version))
+    try:
+        made = where_from(settings, plant, version)
+    except TrackingUnavailableError as away:
+        CONSOLE.print(f"who made it cannot be asked now: {away}")
+        made = None
+    if made is not None:
+        aliases = f" ({', '.join(made.aliases)})" if made.aliases else ""
+        chain.add_row("run in MLflow", f"{made.run_id} {made.run_name} {made.status}{aliases}")
+        for name in ("reason", "gate", "examination", "retraining"):
+            if name in made.tags:
+                chain.add_row(name, made.tags[name])
+    chain.add_row("data version", manifest.data_version)
+    chain.add_row("code version", manifest.code_version)
+    if made is not None and "plant_file" in made.tags:
+        sha = made.tags.get("plant_file_sha256", "")
+        told = f"{made.tags['plant_file']} (sha256 {sha[:12]}…; kept in the run: asked/plant.yaml)"
+        chain.add_row("plant file", told)
+    is_same = manifest.plant_fingerprint == plant.fingerprint()
+    now = "as it is now" if is_same else "it was changed since"
+    chain.add_row("plant fingerprint", f"{manifest.plant_fingerprint[:12]}… ({now})")
+    CONSOLE.print(chain)
 
 
 def _role(state: Rollout, version: str) -> str:
