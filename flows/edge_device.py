@@ -1,7 +1,8 @@
 """The process of one device: ``python -m flows.edge_device PLANT DEVICE --beat-fd N``.
 
 ``fusion edge run`` starts one for each device and starts it again when it ends or hangs. It tells
-its parent through a pipe that it lives (an empty line) and when its state changes (JSON).
+its parent through a pipe that it lives (an empty line), when its state changes, and every ten
+seconds how it does (JSON).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fusion.edge import DeviceRun, State
 from fusion.errors import FusionError
 from fusion.plant import Plant
 from fusion.plant.devices import Device
+from fusion.schema import DeviceHealth
 from fusion.stream.spool import SpoolingPublisher
 
 
@@ -65,6 +67,10 @@ class _Parent:
     def tell(self, state: State, why: str) -> None:
         self._write(json.dumps({"state": state, "why": why[:2_000]}))
 
+    def health(self, health: DeviceHealth, spool_bytes: int) -> None:
+        said = {"health": health.model_dump(mode="json"), "spool_bytes": spool_bytes}
+        self._write(json.dumps(said))
+
     def _write(self, line: str) -> None:
         try:
             self._pipe.write(f"{line}\n")
@@ -92,6 +98,9 @@ def run_device(plant: Plant, device: Device, settings: Settings, parent: _Parent
             forward=lambda: None if spool is None else void(spool.flush(0.0)),
             num_waiting=lambda: 0 if spool is None else spool.waiting_records,
             on_state=parent.tell,
+            on_health=lambda health: parent.health(
+                health, 0 if spool is None else spool.waiting_bytes
+            ),
         )
         try:
             while not should_stop() and not parent.is_gone and run.step():

@@ -135,8 +135,8 @@ class Settings(BaseSettings):
     health_address: str = Field(
         default="",
         pattern=r"^$|^[a-zA-Z0-9.:-]+:\d{1,5}$",
-        description="Host and port where `fusion live` answers /health/live and /health/ready; "
-        "empty: it does not.",
+        description="Host and port where live, edge, console and ingest --every answer "
+        "/health/live, /health/ready and /metrics; empty: they do not.",
     )
     console_address: str = Field(
         default="127.0.0.1:8800",

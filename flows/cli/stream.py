@@ -16,6 +16,7 @@ from flows.cli.plant import PlantFile, load_plant
 from flows.cli.spool import drain, say_what_waits, waiting_note
 from flows.health import Health, serve_health
 from flows.live import open_live, run_live, watch
+from flows.metrics.live import LiveMetrics
 from flows.replay import ReplayReport
 from flows.replay import replay as send
 from flows.replay_payloads import load_replay
@@ -29,6 +30,7 @@ from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, Inp
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import Lost, Payload, TopicPartition
 from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
+from fusion.stream.figures import LiveFigures
 
 Speed = Annotated[
     float | None,
@@ -176,7 +178,9 @@ def live(
     """
     settings = Settings.load()
     watched, rollout = _watched(plant_files, model, settings)
-    health = Health(wiring.open_clock())
+    clock = wiring.open_clock()
+    health = Health(clock)
+    metrics = LiveMetrics(health.ready, clock.now_ns)
 
     def tell_away(away: BrokerUnavailableError, pause_s: float) -> None:
         health.away(str(away))
@@ -189,9 +193,13 @@ def live(
         health.away(str(why))
         CONSOLE.print(f"[yellow]scoring waits, nothing is dropped:[/yellow] {escape(str(why))}")
 
+    def tell_figures(figures: LiveFigures) -> None:
+        health.figures(figures)
+        metrics.figures(figures)
+
     with (
         stop_on_signals() as should_stop,
-        serve_health(health, settings.health_address),
+        serve_health(health, settings.health_address, metrics.registry),
         LiveTable(watched[0].plant.prefix) as table,
     ):
         if until_caught_up:
@@ -216,8 +224,10 @@ def live(
                 on_away=tell_away,
                 on_lost=tell_lost,
                 on_paused=tell_paused,
+                on_figures=tell_figures if settings.health_address else None,
                 rollout=rollout,
             ):
+                metrics.step(step)
                 table.show(step, chain)
                 counts = chain.counts()
     CONSOLE.print(counts_table(counts))

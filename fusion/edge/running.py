@@ -65,6 +65,7 @@ class DeviceRun:
         forward: Lets a spool send what waits; called while the device has nothing to say.
         num_waiting: How many records wait in the spool.
         on_state: Is told when the state changes, with the reason.
+        on_health: Is told how the device does, every ten seconds.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class DeviceRun:
         forward: Callable[[], None] = lambda: None,
         num_waiting: Callable[[], int] = lambda: 0,
         on_state: Callable[[State, str], None] = lambda _state, _why: None,
+        on_health: Callable[[DeviceHealth], None] = lambda _: None,
     ) -> None:
         self._plant = plant
         self._device = device
@@ -89,6 +91,7 @@ class DeviceRun:
         self._forward = forward
         self._num_waiting = num_waiting
         self._on_state = on_state
+        self._on_health = on_health
         epoch = f"edge-{device.name}-{clock.now_ns()}"
         self._flows = {
             name: StreamOutflow(plant, device, name, epoch=epoch, clock=clock)
@@ -293,17 +296,17 @@ class DeviceRun:
         if not is_due and now_ns - self._t_said_ns < SAY_HEALTH_S * NANOSECONDS:
             return
         self._t_said_ns = now_ns
+        health = self._health()
+        self._on_health(health)
         if not self._unsent:
-            self._send([self._health_message()])
+            self._send([self._health_message(health)])
 
-    def _health_message(self) -> Message:
-        t_ns = self._clock.now_ns()
-        plant = str(self._plant.address)
-        health = DeviceHealth(
-            plant=plant,
+    def _health(self) -> DeviceHealth:
+        return DeviceHealth(
+            plant=str(self._plant.address),
             device=self._device.name,
             protocol=self._device.protocol,
-            t_ns=t_ns,
+            t_ns=self._clock.now_ns(),
             state=self._state,
             why=self._why,
             connects=self._num_connects,
@@ -311,13 +314,16 @@ class DeviceRun:
             waiting_records=self._num_waiting(),
             streams=tuple(flow.health() for flow in self._flows.values()),
         )
+
+    def _health_message(self, health: DeviceHealth) -> Message:
+        plant = health.plant
         headers = {
             "ce_specversion": "1.0",
-            "ce_id": f"{plant}/{self._device.name}:{t_ns}",
+            "ce_id": f"{plant}/{self._device.name}:{health.t_ns}",
             "ce_source": f"edge-{self._device.name}",
             "ce_type": "fusion.device-health",
             "ce_subject": plant,
-            "ce_time": rfc3339(t_ns),
+            "ce_time": rfc3339(health.t_ns),
             "content-type": "application/json",
         }
         topic = self._plant.topic("stream-health")

@@ -39,6 +39,9 @@ class Step:
     num_records: int
     scores: list[Score] = field(default_factory=list[Score])
     events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
+    work_s: float = 0.0
+    """How long it took to score and judge the ticks of ``scores``."""
+    partition: int = 0
 
 
 class Shard:
@@ -158,7 +161,7 @@ class Shard:
             BrokerUnavailableError: Open a new shard; it goes on from the last whole transaction.
             FencedError: Another process owns this partition now.
         """
-        step = Step(self._num_records)
+        step = Step(self._num_records, partition=self.number)
         messages = self._own_messages
         for chain in self.chains.values():
             if not chain.is_changed:
