@@ -14,6 +14,7 @@ from flows.cli import (
     console,
     dead_letters,
     demo,
+    doctor,
     edge,
     evaluate,
     export,
@@ -66,6 +67,7 @@ app.add_typer(lake.app, name="lake")
 app.add_typer(models.app, name="models")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
+app.command("doctor")(doctor.doctor)
 app.command("settings")(learn.show_settings)
 
 
