@@ -17,6 +17,10 @@ from fusion.ports import Clock
 from fusion.schema import DeviceHealth, StreamFlow
 
 WELL = {"connected", "ended"}
+STATES = (
+    *("starting", "connecting", "connected", "refused", "waiting", "ended"),
+    *("restarting", "killed"),
+)
 _REFUSED = ("bad", "out_of_range", "untimed", "unusable")
 
 
@@ -67,7 +71,8 @@ class EdgeMetrics(Collector):
             restarts = dict(self._restarts)
         state_of, restarted = catalogue.DEVICE_STATE.gauges(), catalogue.DEVICE_RESTARTS.counters()
         for device, (state, _) in states.items():
-            state_of.add_metric((device, state), 1)
+            for each in STATES:
+                state_of.add_metric((device, each), float(each == state))
             restarted.add_metric((device,), restarts[device])
         yield from (state_of, restarted)
         yield from _of_devices(health)

@@ -19,7 +19,6 @@ from flows.doctor.examination import examine
 from flows.doctor.findings import Finding, State
 from flows.doctor.machine import OLD_S, contradictions
 from flows.settings import Settings
-from fusion.errors import SpoolFullError
 from fusion.plant import Plant, TopicSpec
 from fusion.schema import Message, StreamHealth
 from tests.clocks import HandClock
@@ -125,11 +124,8 @@ def test_what_waits_too_long_and_too_much_is_found(tmp_path: Path) -> None:
     later = HandClock(wiring.open_clock().now_ns() + round((OLD_S + 1) * 1e9))
     assert found(settings, None)["spool of duo-edge"].state is State.RIGHT
     assert found(settings, None, later)["spool of duo-edge"].state is State.LOOK
-    with (
-        contextlib.closing(wiring.open_spool(settings, "duo-edge")) as sender,
-        pytest.raises(SpoolFullError),
-    ):
-        for _ in range(20):
+    with contextlib.closing(wiring.open_spool(settings, "duo-edge")) as sender:
+        for _ in range(9):
             sender.publish([Message("duo.audio", "p", bytes(100_000), {})])
     assert found(settings, None)["spool of duo-edge"].state is State.WRONG
 
