@@ -17,10 +17,12 @@ from pathlib import Path
 
 from flows import wiring
 from flows.device_wiring import session_opener
+from flows.logs import begin_service
 from flows.plant_files import load_plant
 from flows.schemas import publish_schemas
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
+from flows.tracing import SendTracer, open_tracer
 from fusion.edge import DeviceRun, State
 from fusion.errors import FusionError
 from fusion.plant import Plant
@@ -85,6 +87,7 @@ def run_device(plant: Plant, device: Device, settings: Settings, parent: _Parent
         contextlib.closing(
             wiring.open_sender(settings, plant, source=f"edge-{device.name}")
         ) as publisher,
+        open_tracer(settings, f"edge-{device.name}") as tracer,
     ):
         publish_schemas(plant, publisher)
         spool = publisher if isinstance(publisher, SpoolingPublisher) else None
@@ -101,6 +104,7 @@ def run_device(plant: Plant, device: Device, settings: Settings, parent: _Parent
             on_health=lambda health: parent.health(
                 health, 0 if spool is None else spool.waiting_bytes
             ),
+            trace=tracer and SendTracer(tracer),
         )
         try:
             while not should_stop() and not parent.is_gone and run.step():
@@ -131,8 +135,9 @@ def main() -> None:
     parent = _Parent(told.beat_fd)
     parent.beat()
     try:
-        plant = load_plant(told.plant)
-        run_device(plant, plant.device(told.device), Settings.load(), parent)
+        plant, settings = load_plant(told.plant), Settings.load()
+        begin_service(settings, f"edge-{told.device}")
+        run_device(plant, plant.device(told.device), settings, parent)
     except FusionError as error:
         parent.tell("refused", f"{type(error).__name__}: {error}")
         sys.exit(75 if error.retriable else 2)

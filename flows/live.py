@@ -21,7 +21,7 @@ from fusion.alarms import AlarmEngine
 from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, InputError
 from fusion.plant import Plant
 from fusion.ports import Source
-from fusion.schema import Lost, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 from fusion.stream.alarm_topics import kept_of
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
@@ -66,6 +66,7 @@ def open_live(
     on_lost: Callable[[Lost], None] = log_lost,
     on_paused: Callable[[InferenceUnavailableError], None] = log_paused,
     on_figures: Callable[[LiveFigures], None] | None = None,
+    on_taken: Callable[[Sequence[Record]], None] | None = None,
     rollout: RolloutWatch | None = None,
 ) -> Iterator[Live]:
     """Yield the live process of plants that share a prefix, each resumed from its checkpoint.
@@ -116,6 +117,7 @@ def open_live(
             on_paused,
             should_reopen=lambda: service.has_changed(live),
             on_figures=on_figures,
+            on_taken=on_taken,
         )
         stack.callback(live.close)
         if skip_backlog:
@@ -307,6 +309,7 @@ def watch(
     on_lost: Callable[[Lost], None] = log_lost,
     on_paused: Callable[[InferenceUnavailableError], None] = log_paused,
     on_figures: Callable[[LiveFigures], None] | None = None,
+    on_taken: Callable[[Sequence[Record]], None] | None = None,
     rollout: RolloutWatch | None = None,
 ) -> Iterator[tuple[Live, Step]]:
     """Yield every step for ever, also across times when the broker is away.
@@ -326,6 +329,7 @@ def watch(
                 on_lost=on_lost,
                 on_paused=on_paused,
                 on_figures=on_figures,
+                on_taken=on_taken,
                 rollout=rollout,
             ) as live:
                 for step in run_live(live, should_stop=should_stop):

@@ -6,7 +6,6 @@ import logging
 import sys
 
 import typer
-from rich.markup import escape
 
 from flows.cli import (
     alarms,
@@ -29,6 +28,7 @@ from flows.cli import (
     triton,
     what_if,
 )
+from flows.logs import tell
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
@@ -78,7 +78,7 @@ def main() -> None:
     try:
         app()
     except FusionError as error:
-        CONSOLE.print(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
+        tell("error", type(error).__name__, str(error))
         sys.exit(75 if error.retriable else 2)
     except KeyboardInterrupt:
         CONSOLE.print("stopped; what was published stays, nothing is half written")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from flows.health import serve_health
 from flows.ingest import left_to_ingest
 from flows.lake import parse_moment
 from flows.learn import TrainReport, train_shared
+from flows.logs import begin_service, tell
 from flows.metrics.ingest import IngestMetrics
 from flows.ranks import open_ranks
 from flows.settings import Settings
@@ -69,6 +69,7 @@ def keep_ingesting(
     plant: Plant, settings: Settings, *, every_s: float, run: Callable[[], int]
 ) -> None:
     """Do ``run`` every ``every_s`` until a signal comes; its health is at FUSION_HEALTH_ADDRESS."""
+    begin_service(settings, "ingest")
     clock = wiring.open_clock()
     metrics = IngestMetrics(clock, every_s=every_s, longest_run_s=LONGEST_RUN_S)
     with (
@@ -79,12 +80,12 @@ def keep_ingesting(
             try:
                 num_stored = run()
                 metrics.done(num_stored, _left(plant, settings))
-                CONSOLE.print(f"{num_stored} new records are in the lake")
+                tell("info", f"{num_stored} new records are in the lake", rows=num_stored)
             except FusionError as failed:
                 if not failed.retriable:
                     raise
                 metrics.failed(str(failed))
-                CONSOLE.print(f"[yellow]again in {every_s:g} s:[/yellow] {escape(str(failed))}")
+                tell("warning", f"again in {every_s:g} s", str(failed))
             waited_s = 0.0
             while waited_s < every_s and not should_stop():
                 clock.sleep(0.2)

@@ -377,3 +377,13 @@ BROKER_AWAY = Family(
     (),
     _CONSOLE,
 )
+
+
+def as_markdown() -> str:
+    """Return the table of docs/observability.md."""
+    lines = ["| metric | kind | labels | told by | what it is |", "|---|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+        told_by = "every process" if family.processes == EVERY else ", ".join(family.processes)
+        lines.append(f"| `{family.name}` | {family.kind} | {labels} | {told_by} | {family.told} |")
+    return "\n".join(lines)

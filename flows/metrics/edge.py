@@ -31,7 +31,8 @@ class EdgeMetrics(Collector):
         self._clock = clock
         self._lock = threading.Lock()
         self._beat_ns = clock.monotonic_ns()
-        self._states = dict.fromkeys(devices, ("starting", ""))
+        starting: tuple[str, str] = ("starting", "")
+        self._states: dict[str, tuple[str, str]] = dict.fromkeys(devices, starting)
         self._health: dict[str, tuple[DeviceHealth, int]] = {}
         self._restarts = Counter[str](dict.fromkeys(devices, 0))
         self.registry = new_registry("edge", self.ready)

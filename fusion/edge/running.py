@@ -26,6 +26,7 @@ from fusion.errors import (
 )
 from fusion.plant import NANOSECONDS, Plant, TelemetryStream
 from fusion.plant.devices import Device
+from fusion.plant.sending import Trace
 from fusion.ports import Clock, DeviceSession, Observed, Publisher, Reading, Unusable
 from fusion.schema import DeviceHealth, Message
 from fusion.schema.records import rfc3339
@@ -66,6 +67,7 @@ class DeviceRun:
         num_waiting: How many records wait in the spool.
         on_state: Is told when the state changes, with the reason.
         on_health: Is told how the device does, every ten seconds.
+        trace: Gives the trace of a message, where it is traced.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class DeviceRun:
         num_waiting: Callable[[], int] = lambda: 0,
         on_state: Callable[[State, str], None] = lambda _state, _why: None,
         on_health: Callable[[DeviceHealth], None] = lambda _: None,
+        trace: Trace | None = None,
     ) -> None:
         self._plant = plant
         self._device = device
@@ -94,7 +97,7 @@ class DeviceRun:
         self._on_health = on_health
         epoch = f"edge-{device.name}-{clock.now_ns()}"
         self._flows = {
-            name: StreamOutflow(plant, device, name, epoch=epoch, clock=clock)
+            name: StreamOutflow(plant, device, name, epoch=epoch, clock=clock, trace=trace)
             for name in device.streams
         }
         self._session: DeviceSession | None = None

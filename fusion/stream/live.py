@@ -9,7 +9,7 @@ reads the open windows again and goes on at the next tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fusion.alignment import Counts
@@ -46,6 +46,8 @@ class Live:
     """Whether other models have come into service: every shard is then opened anew with them."""
     on_figures: Callable[[LiveFigures], None] | None = None
     """Hears every few seconds how all that is watched here does; what monitoring shows."""
+    on_taken: Callable[[Sequence[Record]], None] | None = None
+    """Hears of the records of each poll once they are aligned; for traces."""
     shards: dict[int, Shard] = field(default_factory=dict[int, Shard])
     progress: ProgressWatch = field(default_factory=ProgressWatch)
     _stamps: dict[int, frozenset[tuple[TopicPartition, int]]] = field(
@@ -159,6 +161,8 @@ class Live:
         """Take what one poll brought through the whole chain; say it when it is time."""
         if number in self.shards:  # (it may have moved while another shard was at work)
             self.shards[number].take(records)
+            if self.on_taken is not None and records:
+                self.on_taken(records)
         if not self._work(number, should_stop):
             return
         now_ns = self.clock.monotonic_ns()

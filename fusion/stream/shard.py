@@ -42,6 +42,8 @@ class Step:
     work_s: float = 0.0
     """How long it took to score and judge the ticks of ``scores``."""
     partition: int = 0
+    refused: list[Message] = field(default_factory=list[Message])
+    """Dead letters."""
 
 
 class Shard:
@@ -170,6 +172,8 @@ class Shard:
             step.scores += chain.scores
             step.events += chain.events
             chain.scores, chain.events, chain.is_changed = [], [], False
+        letters = self.plant.topic("dead-letters")
+        step.refused = [message for message in messages if message.topic == letters]
         saved = ShardCheckpoint.of(
             self._read_up_to,
             self._strangers,

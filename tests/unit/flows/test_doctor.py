@@ -203,4 +203,4 @@ def test_the_command_says_it_to_programs_and_by_its_exit_status(
     monkeypatch.setenv("FUSION_KAFKA_BOTSTRAP", "x")
     answer = CliRunner().invoke(app, ["doctor", "--json"])
     assert answer.exit_code == 2
-    assert "did you mean FUSION_KAFKA_BOOTSTRAP" in json.loads(answer.stdout)[0]["seen"]
+    assert "did you mean FUSION_KAFKA_BOOTSTRAP" in json.loads(answer.stdout)[0]["mend"]
