@@ -8,14 +8,20 @@ from typing import Any
 from benchmarks import machine
 
 MAX_SURPRISE_APART = 0.02
-"""Triton's Python backend and ONNX Runtime in process agree to about a thousandth."""
+"""Both runs ask the same Triton, which batches otherwise the second time: the last bits differ."""
+PARTS = 9
 
 
-def verdicts(reckoning: Mapping[str, Any]) -> dict[str, bool]:
+def verdicts(said: Mapping[str, Any]) -> dict[str, bool]:
     """Return what must hold, and whether it does."""
+    reckoning = said["reckoning"]
+    killed = {kill["part"] for kill in said["kills"]}
     outcomes = reckoning["outcomes"]
     used = outcomes["scored"] + outcomes["late"]
     return {
+        f"every part was killed once and came back ({len(killed)} of {PARTS})": (
+            len(killed) == PARTS
+        ),
         f"every record that was sent is on the broker ({reckoning['sent']} sent)": (
             reckoning["on_broker"] - outcomes["duplicate"] == reckoning["sent"]
         ),
@@ -52,7 +58,7 @@ def verdicts(reckoning: Mapping[str, Any]) -> dict[str, bool]:
 def page(said: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the page, and whether everything holds."""
     reckoning = said["reckoning"]
-    held = verdicts(reckoning)
+    held = verdicts(said)
     is_passed = all(held.values())
     lines = [
         "# The whole stack, one part after the other killed",

@@ -55,6 +55,6 @@ def _mark(drawn: Sequence[Axes], kills: Sequence[Mapping[str, Any]]) -> None:
 
 def _dress(axes: Axes, title: str, unit: str) -> None:
     axes.set_ylabel(unit)
-    axes.text(1.0, 0.98, title, transform=axes.transAxes, ha="right", va="top", fontsize=9)
+    axes.set_title(title, fontsize=9, loc="right")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import (
 
 Process = Literal["live", "edge", "console", "ingest"]
 EVERY: tuple[Process, ...] = ("live", "edge", "console", "ingest")
-SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 FAST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
