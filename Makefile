@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-console soak faults check services services-stop lock clean
+.PHONY: help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-console soak stack faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -69,6 +69,12 @@ bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.soak $(SOAK_OPTIONS)
+
+STACK_OPTIONS ?=
+
+stack: setup  ## Everything real at once, part after part killed (about 25 minutes; STACK_OPTIONS="--minutes 3 --plants 2")
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.stack $(STACK_OPTIONS)
 
 FAULTS_OPTIONS ?= --page docs/reliability.md
 

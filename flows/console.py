@@ -11,6 +11,8 @@ from console.accounts import Accounts
 from console.app import create_app
 from console.ports import Compared, ModelCard, Outlook, Plan, Ports
 from flows import wiring
+from flows.health import serve_health
+from flows.metrics.console import ConsoleMetrics
 from flows.models import models_of, newest_model
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
@@ -126,6 +128,7 @@ def serve_console(
     is_https = settings.console_cert_file is not None
     with open_accounts(settings) as accounts:
         app = create_app(open_ports(plants, settings), accounts, is_https=is_https)
+        metrics = ConsoleMetrics(app)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -144,7 +147,8 @@ def serve_console(
             accounts.first_admin(),
         )
         try:
-            server.run()
+            with serve_health(metrics, settings.health_address, metrics.registry):
+                server.run()
         except SystemExit as failed:  # uvicorn's way to say that it cannot listen
             raise SettingsError(
                 f"FUSION_CONSOLE_ADDRESS must be free on this machine, got "

@@ -36,6 +36,7 @@ from connectors.triton_io import (
     TritonInference,
     TritonServer,
     model_config,
+    ready_models,
     unload_models,
 )
 from connectors.webhook_notifier import WebhookNotifier
@@ -390,10 +391,35 @@ def prepare_topics(settings: Settings, plant: Plant, *, update_configs: bool = F
     Raises:
         TopicMismatchError: Topics that exist are not as the plant describes them.
     """
-    specs = topics_of(plant)
+    return create_topics(settings, topics_of(plant), update_configs=update_configs)
+
+
+def create_topics(
+    settings: Settings, specs: Mapping[str, TopicSpec], *, update_configs: bool = False
+) -> TopicPlan:
+    """Create the topics of ``specs`` that do not exist yet, and return what was done.
+
+    Raises:
+        TopicMismatchError: Topics that exist are not so.
+    """
     if settings.broker == "kafka":
         return kafka_io.apply_topics(_kafka(settings), specs, update_configs=update_configs)
     return embedded_broker.apply_topics(_embedded(settings), specs, update_configs=update_configs)
+
+
+def topic_copies(settings: Settings, topics: Collection[str]) -> dict[str, kafka_io.Copies]:
+    """Return how often Kafka stores those of ``topics`` that exist; nothing on the other broker."""
+    return kafka_io.copies_of(_kafka(settings), topics) if settings.broker == "kafka" else {}
+
+
+def triton_models(settings: Settings, names: Iterable[str]) -> dict[str, bool]:
+    """Return, of each of the networks called ``names``, whether Triton has it loaded.
+
+    Raises:
+        InferenceUnavailableError: The server does not answer.
+        SettingsError: A file of TLS cannot be read.
+    """
+    return ready_models(_triton(settings), names)
 
 
 def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:

@@ -8,14 +8,23 @@ from connectors.kafka_io.access import require_access
 from connectors.kafka_io.publisher import KafkaPublisher, partition_of
 from connectors.kafka_io.settings import KafkaSettings
 from connectors.kafka_io.source import KafkaSource, Membership
-from connectors.kafka_io.topics import apply_topics, describe_topics, present_topics, topic_ids
+from connectors.kafka_io.topics import (
+    Copies,
+    apply_topics,
+    copies_of,
+    describe_topics,
+    present_topics,
+    topic_ids,
+)
 
 __all__ = [
+    "Copies",
     "KafkaPublisher",
     "KafkaSettings",
     "KafkaSource",
     "Membership",
     "apply_topics",
+    "copies_of",
     "describe_topics",
     "partition_of",
     "present_topics",

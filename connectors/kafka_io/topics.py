@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
 from kafka.errors import (
@@ -69,6 +69,36 @@ def apply_topics(
         if plan.altered:
             _alter(admin, plan.altered)
     return plan
+
+
+class Copies(NamedTuple):
+    """How often a topic is stored, of the partition that is worst off."""
+
+    num_replicas: int
+    num_in_sync: int
+    min_in_sync: int
+    """A write that asks for it is refused while fewer are."""
+
+
+def copies_of(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, Copies]:
+    """Return how often those of ``topics`` that exist are stored."""
+    with _administration(settings) as admin:
+        there = set(admin.list_topics()) & set(topics)
+        if not there:
+            return {}
+        asked = [
+            ConfigResource(ConfigResourceType.TOPIC, topic, {"min.insync.replicas": ""})
+            for topic in there
+        ]
+        configs = admin.describe_configs(asked, config_filter="all")["topic"]
+        return {
+            each["name"]: Copies(
+                min(len(part["replica_nodes"]) for part in each["partitions"]),
+                min(len(part["isr_nodes"]) for part in each["partitions"]),
+                int(configs[each["name"]]["min.insync.replicas"]["value"]),
+            )
+            for each in admin.describe_topics(sorted(there))
+        }
 
 
 @contextlib.contextmanager

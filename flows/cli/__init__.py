@@ -6,7 +6,6 @@ import logging
 import sys
 
 import typer
-from rich.markup import escape
 
 from flows.cli import (
     alarms,
@@ -15,6 +14,7 @@ from flows.cli import (
     dead_letters,
     demo,
     drift,
+    doctor,
     edge,
     evaluate,
     export,
@@ -30,6 +30,7 @@ from flows.cli import (
     triton,
     what_if,
 )
+from flows.logs import tell
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
@@ -70,6 +71,7 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(flows.app, name="flows")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
+app.command("doctor")(doctor.doctor)
 app.command("settings")(learn.show_settings)
 
 
@@ -80,7 +82,7 @@ def main() -> None:
     try:
         app()
     except FusionError as error:
-        CONSOLE.print(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
+        tell("error", type(error).__name__, str(error))
         sys.exit(75 if error.retriable else 2)
     except KeyboardInterrupt:
         CONSOLE.print("stopped; what was published stays, nothing is half written")

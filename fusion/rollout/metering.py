@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,17 @@ RECENT_S = 30.0
 """Older calls say nothing about now: a version that recovered must not be accused, nor one whose
 good days hide what it does."""
 ALARMS_KEPT = 10_000
+CALL_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds of the counts of calls by duration; one count more is of all that took longer."""
+
+
+class Calls(NamedTuple):
+    """Every call since the meter was made."""
+
+    by_duration: tuple[int, ...]
+    """How many lasted at most each of ``CALL_BOUNDS_S``, and not the one before; then the rest."""
+    sum_s: float
+    num_failed: int
 
 
 class Meter:
@@ -29,6 +42,9 @@ class Meter:
         self._clock = clock
         self._lock = threading.Lock()
         self._calls: deque[tuple[int, float, bool]] = deque(maxlen=CALLS_KEPT)
+        self._by_duration = [0] * (len(CALL_BOUNDS_S) + 1)
+        self._sum_s = 0.0
+        self._num_failed = 0
         self._num_ticks = 0
         self._num_alarm_ticks = 0
         self._num_alarms = 0
@@ -40,6 +56,9 @@ class Meter:
         """Note one call of a network."""
         with self._lock:
             self._calls.append((self._clock.monotonic_ns(), duration_s, has_failed))
+            self._by_duration[bisect_left(CALL_BOUNDS_S, duration_s)] += 1
+            self._sum_s += duration_s
+            self._num_failed += has_failed
 
     def scored(self, score: Score, events: list[AlarmEvent]) -> None:
         """Note one tick, and what its score did to alarms."""
@@ -59,6 +78,11 @@ class Meter:
         with self._lock:
             if verdict.episode in self._raised:
                 self._verdicts[verdict.episode] = verdict.judgement
+
+    def calls(self) -> Calls:
+        """Return what became of every call, and how long they took."""
+        with self._lock:
+            return Calls(tuple(self._by_duration), self._sum_s, self._num_failed)
 
     def seen(self) -> Seen:
         """Return all of it; of the calls those of the last half minute."""

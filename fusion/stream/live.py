@@ -9,7 +9,7 @@ reads the open windows again and goes on at the next tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fusion.alignment import Counts
@@ -17,6 +17,7 @@ from fusion.errors import FencedError, InferenceUnavailableError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Source
 from fusion.schema import AlarmState, Lost, Record, TopicPartition
+from fusion.stream.figures import FIGURES_EVERY_S, LiveFigures, plant_figures
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.shard import Shard, Step, by_number
 
@@ -43,6 +44,10 @@ class Live:
     """Hears, each time anew, why scoring waits. The stream is held back, nothing is dropped."""
     should_reopen: Callable[[], bool] = lambda: False
     """Whether other models have come into service: every shard is then opened anew with them."""
+    on_figures: Callable[[LiveFigures], None] | None = None
+    """Hears every few seconds how all that is watched here does; what monitoring shows."""
+    on_taken: Callable[[Sequence[Record]], None] | None = None
+    """Hears of the records of each poll once they are aligned; for traces."""
     shards: dict[int, Shard] = field(default_factory=dict[int, Shard])
     progress: ProgressWatch = field(default_factory=ProgressWatch)
     _stamps: dict[int, frozenset[tuple[TopicPartition, int]]] = field(
@@ -57,6 +62,8 @@ class Live:
     """Whether ``_ends`` was asked for since the last poll."""
     _held: frozenset[TopicPartition] = frozenset()
     _looked_ns: int = 0
+    _told_ns: int | None = None
+    _worked_ns: dict[int, int] = field(default_factory=dict[int, int])
 
     def join(self, *, patience_s: float) -> None:
         """Wait, at most ``patience_s``, until this process reads its partitions."""
@@ -128,6 +135,21 @@ class Live:
         chains = [chain for shard in self.shards.values() for chain in shard.chains.values()]
         return [state for chain in chains for state in chain.alarms.states()]
 
+    def figures(self) -> LiveFigures:
+        """Return how all that is watched here does, as values that no longer change."""
+        return LiveFigures(
+            t_ns=self.clock.now_ns(),
+            monotonic_ns=self.clock.monotonic_ns(),
+            counts=self.counts(),
+            lags={part: lag.offsets for part, lag in self.progress.lags.items()},
+            plants=tuple(
+                plant_figures(chain)
+                for shard in self.shards.values()
+                for chain in shard.chains.values()
+            ),
+            waits_for=self.progress.waits_for,
+        )
+
     def close(self) -> None:
         """Free the publishers. What was not said is said again by the next owner."""
         for number in list(self.shards):
@@ -139,6 +161,8 @@ class Live:
         """Take what one poll brought through the whole chain; say it when it is time."""
         if number in self.shards:  # (it may have moved while another shard was at work)
             self.shards[number].take(records)
+            if self.on_taken is not None and records:
+                self.on_taken(records)
         if not self._work(number, should_stop):
             return
         now_ns = self.clock.monotonic_ns()
@@ -149,10 +173,15 @@ class Live:
         """Score what is aligned, however long inference is away; False when told to stop."""
         pause_s = FIRST_PAUSE_S
         while number in self.shards:
+            began_ns = self.clock.monotonic_ns()
             try:
                 self.shards[number].work()
+                self.progress.waits_for = None
+                took_ns = self.clock.monotonic_ns() - began_ns
+                self._worked_ns[number] = self._worked_ns.get(number, 0) + took_ns
                 break
             except InferenceUnavailableError as why:
+                self.progress.waits_for = str(why)
                 if should_stop():
                     self._drop(number)  # (what was taken and not said is read again)
                     return False
@@ -179,6 +208,7 @@ class Live:
             self._fenced_since_ns.setdefault(number, self.clock.monotonic_ns())
             return
         self._said_ns[number] = self.clock.monotonic_ns()
+        step.work_s = self._worked_ns.pop(number, 0) / NANOSECONDS
         yield step
 
     def _follow_assignment(self) -> None:
@@ -235,6 +265,10 @@ class Live:
             part: counts.lost for part, counts in self.counts().items() if counts.lost
         }
         self.on_beat(self.progress)
+        is_due = self._told_ns is None or now_ns - self._told_ns >= FIGURES_EVERY_S * NANOSECONDS
+        if self.on_figures is not None and is_due:
+            self._told_ns = now_ns
+            self.on_figures(self.figures())
 
     def _balance(self) -> None:
         """Let streams that are far ahead wait for those that have records to read."""
