@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -357,6 +358,26 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectStoreUnavailableError: The store did not answer in time.
+        """
+        ...
+
+
+class Archive(ObjectStore, Protocol):
+    """An object store that takes whole files, of any size."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``path`` whole or not at all.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not take it, or the file is not there.
+        """
+        ...
+
+    def fetch_file(self, key: str, path: Path) -> bool:
+        """Write what lies at ``key`` to the new file ``path``; False when nothing does.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not answer in time, or the disk is full.
         """
         ...
 

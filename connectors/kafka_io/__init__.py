@@ -5,6 +5,7 @@ still only grow, and accounts count records, not offsets.
 """
 
 from connectors.kafka_io.access import require_access
+from connectors.kafka_io.acls import apply_grants, found_grants
 from connectors.kafka_io.publisher import KafkaPublisher, partition_of
 from connectors.kafka_io.settings import KafkaSettings
 from connectors.kafka_io.source import KafkaSource, Membership
@@ -15,8 +16,10 @@ __all__ = [
     "KafkaSettings",
     "KafkaSource",
     "Membership",
+    "apply_grants",
     "apply_topics",
     "describe_topics",
+    "found_grants",
     "partition_of",
     "present_topics",
     "require_access",

@@ -9,8 +9,10 @@ import typer
 from rich.markup import escape
 
 from flows.cli import (
+    acls,
     alarms,
     backfill,
+    backup,
     console,
     dead_letters,
     demo,
@@ -62,7 +64,9 @@ app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
 app.add_typer(lake.app, name="lake")
+app.add_typer(backup.app, name="backup")
 app.add_typer(models.app, name="models")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
