@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import click
 import typer.main
 
 from flows.cli import app
@@ -31,9 +31,9 @@ COMING_OPTIONS = {"--every"}
 
 def require_command(words: Sequence[str]) -> None:
     """Assert that ``fusion words...`` is a command with these options and enough arguments."""
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     rest = list(words)
-    while isinstance(command, click.Group):
+    while hasattr(command, "commands"):
         assert rest, f"{words} stops before the command"
         assert rest[0] in command.commands, f"fusion has no {rest[0]!r}: {words}"
         command = command.commands[rest.pop(0)]
@@ -41,5 +41,5 @@ def require_command(words: Sequence[str]) -> None:
     asked = {word.partition("=")[0] for word in rest if word.startswith("-")}
     assert asked - COMING_OPTIONS <= known, f"{words}: {asked - known} is no option"
     positional = [word for word in rest if not word.startswith("-")]
-    required = [p for p in command.params if isinstance(p, click.Argument) and p.required]
+    required = [p for p in command.params if p.param_type_name == "argument" and p.required]
     assert len(positional) >= len(required), f"{words} misses {[p.name for p in required]}"
