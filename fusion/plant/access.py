@@ -79,8 +79,9 @@ def grants_of(policy: Policy, plants: Sequence[Plant]) -> list[Grant]:
 
 def _grants(principal: str, rule: Rule, plant: Plant) -> list[Grant]:
     named: list[tuple[Resource, str]] = [("topic", _topic(kind, plant)) for kind in rule.topics]
-    for resource, names in (("group", rule.groups), ("transactional_id", rule.transactional_ids)):
-        named += [(resource, name) for each in names for name in _filled(each, plant)]
+    named += [("group", name) for each in rule.groups for name in _filled(each, plant)]
+    ids = (name for each in rule.transactional_ids for name in _filled(each, plant))
+    named += [("transactional_id", name) for name in ids]
     return [
         Grant(principal, resource, name.removesuffix("*"), name.endswith("*"), operation)
         for resource, name in named
