@@ -92,7 +92,7 @@ check: setup  ## ruff, pyright, import rule, lock file
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock deploy/metrics.lock deploy/triton/triton.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
+	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/*.lock deploy/triton/triton.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
 
 services:  ## Start a real Apache Kafka on 127.0.0.1:9092, without Docker
 	deploy/kafka/kafka.sh start
@@ -103,6 +103,11 @@ services-stop:  ## Stop it
 lock: setup  ## Resolve the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+	# What the image holds: the same versions, without the tools of developers; and what builds it.
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file deploy/product.lock
+	echo hatchling | $(BIN)/uv pip compile - --constraint requirements.lock --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file deploy/build.lock
 	$(BIN)/uv pip compile benchmarks/peers.in --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file benchmarks/peers.lock
 

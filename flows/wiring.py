@@ -10,7 +10,7 @@ from pathlib import Path
 from connectors import embedded_broker, kafka_io
 from connectors.alarm_history import SqlAlarmLog, postgresql_url, sqlite_url
 from connectors.delta_findings import DeltaFindings
-from connectors.delta_lake import DeltaLake, DeltaUpkeep
+from connectors.delta_lake import DeltaLake, DeltaUpkeep, table_files
 from connectors.email_notifier import EmailNotifier, SmtpSettings
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
@@ -45,15 +45,15 @@ from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
 from fusion.alarms.channels import Channel, WebhookChannel
 from fusion.errors import SettingsError
-from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
+from fusion.plant import Grant, Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import (
     AlarmLog,
+    Archive,
     Clock,
     FindingTable,
     Inference,
     Lake,
     Notifier,
-    ObjectStore,
     Publisher,
     Source,
     Tracking,
@@ -73,6 +73,7 @@ __all__ = [
     "TritonServer",
     "model_config",
     "quantise",
+    "table_files",
 ]
 
 
@@ -175,7 +176,23 @@ def open_spool_source(settings: Settings, name: str) -> Source:
     return EmbeddedSource(_spool_log(settings, name), [SPOOL_TOPIC], SPOOL_GROUP)
 
 
-def open_objects(settings: Settings) -> ObjectStore:
+def open_archive(settings: Settings, where: str) -> Archive:
+    """Return the store of backups at ``where``: a folder, or s3://bucket/prefix.
+
+    A bucket is reached with the keys of the object store (FUSION_OBJECTS_...).
+
+    Raises:
+        SettingsError: ``where`` is neither, or not there, or a key is absent.
+    """
+    if "://" not in where and not Path(where).is_dir():
+        raise SettingsError(
+            f"the folder of the backups must be there already, and {where} is not: mount its disk, "
+            "or make it"
+        )
+    return open_objects(settings.model_copy(update={"objects": where}))
+
+
+def open_objects(settings: Settings) -> LocalObjectStore | S3ObjectStore:
     """Return the store of large records. Nothing is connected or created yet.
 
     Raises:
@@ -430,6 +447,26 @@ def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:
     return embedded_broker.describe_topics(_embedded(settings), topics)
 
 
+def found_grants(settings: Settings, principals: Collection[str]) -> set[Grant]:
+    """Return what the brokers allow ``principals``.
+
+    Raises:
+        SettingsError: The broker is not Kafka, or has no authorizer.
+    """
+    return kafka_io.found_grants(_kafka_only(settings), principals)
+
+
+def apply_grants(
+    settings: Settings, wanted: Collection[Grant], *, prune: bool
+) -> tuple[list[Grant], list[Grant]]:
+    """Allow what is missing of ``wanted``; return it, and what its users may do beside it.
+
+    Raises:
+        SettingsError: The broker is not Kafka, or has no authorizer, or refuses.
+    """
+    return kafka_io.apply_grants(_kafka_only(settings), wanted, prune=prune)
+
+
 def key_partitions(settings: Settings, plant: Plant) -> Callable[[str], int]:
     """Return what tells the partition number that the broker's own clients choose for a key."""
     broker = kafka_io if settings.broker == "kafka" else embedded_broker
@@ -475,6 +512,15 @@ def read_topic(settings: Settings, plant: Plant, kind: str) -> Iterator[Record]:
         return
     with contextlib.closing(open_source(settings, there, f"reads-{plant.prefix}")) as source:
         yield from read_to_end(source)
+
+
+def _kafka_only(settings: Settings) -> KafkaSettings:
+    if settings.broker != "kafka":
+        raise SettingsError(
+            "the embedded broker has no users, whoever may read its file may do everything; set "
+            "FUSION_BROKER=kafka"
+        )
+    return _kafka(settings)
 
 
 def _kafka(settings: Settings) -> KafkaSettings:

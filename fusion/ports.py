@@ -362,6 +362,26 @@ class ObjectStore(Protocol):
         ...
 
 
+class Archive(ObjectStore, Protocol):
+    """An object store that takes whole files, of any size."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``path`` whole or not at all.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not take it, or the file is not there.
+        """
+        ...
+
+    def fetch_file(self, key: str, path: Path) -> bool:
+        """Write what lies at ``key`` to the new file ``path``; False when nothing does.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not answer in time, or the disk is full.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One line of a plant's alarm journal, with its place in the chain."""

@@ -28,13 +28,13 @@ no segment that is written to, and its segments have 1 GB otherwise."""
 
 def describe_topics(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, TopicSpec]:
     """Return what those of ``topics`` that exist are."""
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         return _describe(admin, list(topics))
 
 
 def present_topics(settings: KafkaSettings) -> set[str]:
     """Return the names of all topics of the cluster."""
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         return set(admin.list_topics())
 
 
@@ -44,7 +44,7 @@ def topic_ids(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, str]:
     A topic that was deleted and made anew has another one. Absent for topics that do not exist, and
     on brokers older than 2.8, which give none.
     """
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         found = admin.describe_topics(list(topics))
     return {each["name"]: str(each["topic_id"]) for each in found if each.get("topic_id")}
 
@@ -60,7 +60,7 @@ def apply_topics(
     Raises:
         TopicMismatchError: Topics that exist differ; then nothing was done to any.
     """
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         plan = plan_topics(specs, _describe(admin, list(specs)), update_configs=update_configs)
         if plan.missing:
             taken = _create(admin, plan.missing, settings.replication)
@@ -102,7 +102,8 @@ def copies_of(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, Copie
 
 
 @contextlib.contextmanager
-def _administration(settings: KafkaSettings) -> Iterator[Any]:
+def administration(settings: KafkaSettings) -> Iterator[Any]:
+    """Yield a client of the cluster's administration."""
     with unavailable(settings):
         admin: Any = KafkaAdminClient(**settings.client_options())
         with contextlib.closing(admin):

@@ -8,8 +8,10 @@ import sys
 import typer
 
 from flows.cli import (
+    acls,
     alarms,
     backfill,
+    backup,
     console,
     dead_letters,
     demo,
@@ -65,7 +67,9 @@ app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
 app.add_typer(lake.app, name="lake")
+app.add_typer(backup.app, name="backup")
 app.add_typer(models.app, name="models")
 app.add_typer(drift.app, name="drift")
 app.add_typer(flows.app, name="flows")
