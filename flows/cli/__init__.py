@@ -21,7 +21,9 @@ from flows.cli import (
     learn,
     models,
     objects,
+    plan,
     plant,
+    signing,
     spool,
     stream,
     topics,
@@ -63,9 +65,13 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
 app.add_typer(lake.app, name="lake")
+models.app.command("keygen")(signing.keygen)
+models.app.command("sign")(signing.sign)
+models.app.command("verify")(signing.verify)
 app.add_typer(models.app, name="models")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
+app.command("plan")(plan.plan)
 app.command("settings")(learn.show_settings)
 
 

@@ -24,6 +24,8 @@ LOCKS = [
     "deploy/bootstrap.lock",
     "deploy/metrics.lock",
     "benchmarks/peers.lock",
+    "docs/requirements.lock",
+    "deploy/audit.lock",
     "deploy/triton/triton.lock",
 ]
 
