@@ -11,8 +11,8 @@ echo "shipped to browsers, by hand in console/static/vendor (not in the SBOM):"
 cat console/static/vendor.sha256
 status=0
 "$tools/pip-audit" --disable-pip --no-deps --requirement requirements.lock --format json \
-  --progress-spinner off --output out/audit.json || status=$?
-[ -s out/audit.json ] || { echo "audit: NOT CHECKED: the vulnerability service did not answer" >&2; exit 75; }
+  --progress-spinner off --output out/audit.json 2>out/audit.log || status=$?
+[ -s out/audit.json ] || { echo "audit: NOT CHECKED: the vulnerability service did not answer; see out/audit.log" >&2; exit 75; }
 "$tools/python" - <<'PYTHON'
 import json, sys
 found = json.load(open("out/audit.json"))["dependencies"]
