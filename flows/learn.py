@@ -21,6 +21,7 @@ from flows.gates import open_stored_gate
 from flows.looking_back import event_ns
 from flows.settings import Settings
 from flows.tracking import recorded
+from flows.trust import seal
 from fusion.alignment import Observation, tick_of
 from fusion.errors import RecipeError
 from fusion.features import TickFeatures, extract
@@ -245,6 +246,7 @@ def _package(
         fit_localisation(
             _features(seen, trained, plant), _features(held_out, trained, plant), calibration.layout
         ).save(folder)
+        seal(folder, settings)
     return TrainReport(model_dir, data_version, len(seen), len(held_out), dict(trained.history[-1]))
 
 

@@ -12,6 +12,7 @@ from flows.models import models_of
 from flows.rollout_journal import RolloutJournal, journal_of
 from flows.serving import open_serving
 from flows.settings import Settings
+from flows.trust import trusted_model
 from fusion.errors import InferenceUnavailableError, InputError, ModelBrokenError
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
@@ -135,11 +136,12 @@ def _prove(
     who: str,
 ) -> dict[str, float]:
     try:
-        manifest = load_manifest(model_dir)
-        for plant in plants:
-            manifest.require_fits(plant)
-        with contextlib.closing(open_serving(model_dir, settings)) as inference:
-            return probe(inference, model_dir)
+        with trusted_model(model_dir, settings) as folder:
+            manifest = load_manifest(folder)
+            for plant in plants:
+                manifest.require_fits(plant)
+            with contextlib.closing(open_serving(folder, settings)) as inference:
+                return probe(inference, folder)
     except (InputError, ModelBrokenError) as refused:
         journal.append(
             state,

@@ -261,6 +261,16 @@ class Settings(BaseSettings):
         "https://mlflow.plant.example; empty: mlflow.sqlite in FUSION_DATA_DIR; none: nowhere.",
     )
 
+    model_signing_key_file: Path | None = Field(
+        default=None,
+        description="Ed25519 private key (PEM): every model version made here is signed with it.",
+    )
+    model_trusted_keys_file: Path | None = Field(
+        default=None,
+        description="Ed25519 public keys (PEM): with it, no model is opened that none of them has "
+        "signed, or that was altered since.",
+    )
+
     alarm_history_url: SecretStr | None = Field(
         default=None,
         description="Where the alarms' journal is kept for years: postgresql://user:password@host/"

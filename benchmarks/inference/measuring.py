@@ -76,6 +76,8 @@ def measure(
         is_over.set()
         passed_s = time.perf_counter() - began_s
         took_ms = 1e3 * np.array([each for found in plants for each in found.result()])
+    if not len(took_ms):
+        raise RuntimeError(f"{contestant} answered nothing in {seconds:g} s: {failures[-1:]}")
     p50, p95, p99 = (float(np.quantile(took_ms, q)) for q in (0.5, 0.95, 0.99))
     return Measured(
         contestant, concurrency, len(took_ms) / passed_s, p50, p95, p99, len(took_ms), len(failures)

@@ -25,7 +25,9 @@ from flows.cli import (
     learn,
     models,
     objects,
+    plan,
     plant,
+    signing,
     spool,
     stream,
     topics,
@@ -70,12 +72,16 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(acls.app, name="acls")
 app.add_typer(lake.app, name="lake")
 app.add_typer(backup.app, name="backup")
+models.app.command("keygen")(signing.keygen)
+models.app.command("sign")(signing.sign)
+models.app.command("verify")(signing.verify)
 app.add_typer(models.app, name="models")
 app.add_typer(drift.app, name="drift")
 app.add_typer(flows.app, name="flows")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
 app.command("doctor")(doctor.doctor)
+app.command("plan")(plan.plan)
 app.command("settings")(learn.show_settings)
 
 

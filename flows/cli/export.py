@@ -11,6 +11,7 @@ from flows import wiring
 from flows.export import Exported, export_to_triton, quantised
 from flows.settings import Settings
 from flows.terminal import CONSOLE
+from flows.trust import seal, trusted_model
 
 
 def export(
@@ -55,15 +56,21 @@ def export(
     Example: [bold]fusion export out/models/rig/20261126T101500-standard --int8[/bold]
     """
     settings = Settings.load()
-    made_of = quantised(model_dir) if int8 else model_dir
+    made_of = _quantised(model_dir, settings) if int8 else model_dir
     target = repository or settings.triton_repository_dir
-    exported = export_to_triton(
-        made_of,
-        target,
-        backend=backend or settings.triton_backend,
-        batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000)),
-    )
+    with trusted_model(made_of, settings) as folder:
+        exported = export_to_triton(
+            folder,
+            target,
+            backend=backend or settings.triton_backend,
+            batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000)),
+        )
     _tell(exported, made_of, target)
+
+
+def _quantised(model_dir: Path, settings: Settings) -> Path:
+    with trusted_model(model_dir, settings) as folder:
+        return quantised(model_dir, source=folder, sealed=lambda made: seal(made, settings))
 
 
 def _tell(exported: Exported, made_of: Path, target: Path) -> None:

@@ -18,6 +18,8 @@ LOCKS = [
     "deploy/build.lock",
     "deploy/product.lock",
     "benchmarks/peers.lock",
+    "docs/requirements.lock",
+    "deploy/audit.lock",
     "deploy/triton/triton.lock",
 ]
 
