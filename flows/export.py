@@ -20,7 +20,7 @@ from fusion.errors import InputError
 from fusion.features import Layout
 from fusion.manifest import MANIFEST_FILE, Manifest, load_manifest
 from fusion.model.export import ENCODER, PREDICTOR
-from fusion.rollout.parity import Deviation, require_parity
+from fusion.rollout.parity import Deviation, deviations_of, require_parity
 from fusion.training.package import (
     GOLDEN_FILE,
     WEIGHTS_FILE,
@@ -140,6 +140,17 @@ def quantised(model_dir: Path) -> Path:
         own = manifest.model_copy(update={"version": target.name, "precision": INT8})
         (folder / MANIFEST_FILE).write_text(own.model_dump_json(indent=2), encoding="utf-8")
     return target
+
+
+def int8_loss(model_dir: Path, quantised_dir: Path) -> float:
+    """Return how far 8 bits lie from the model on the golden windows, as ``Deviation.relative``."""
+    return max(
+        each.relative
+        for network in NETWORKS
+        for each in deviations_of(
+            load_golden(quantised_dir, network)[1], load_golden(model_dir, network)[1]
+        )
+    )
 
 
 def _fill(

@@ -35,11 +35,12 @@ def main() -> None:
     """Measure, then write the page and the figures beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="see that it runs; figures are rough")
+    parser.add_argument("--seconds", type=float, default=15.0, help="counted for each row")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "inference.md")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     machine = describe()
-    seconds, concurrencies = (2.0, SHORT) if asked.short else (15.0, CONCURRENCIES)
+    seconds, concurrencies = (2.0, SHORT) if asked.short else (asked.seconds, CONCURRENCIES)
     found = list(run(seconds, concurrencies))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(as_page(machine, found, seconds=seconds), encoding="utf-8")
