@@ -83,7 +83,7 @@ def train(folder: Path) -> Path:
 
 def measure(place: Path, model_dir: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Return the latencies of a run, and what each process took of a core."""
-    with own_kafka() as kafka, _triton(place) as server:
+    with own_kafka() as kafka, serve_triton(place) as server:
         plants = _plants(place, asked.plants)
         _take_in(model_dir, kafka.data_dir)
         told = place / "sent.jsonl"
@@ -245,7 +245,8 @@ def _await_ready(url: str, live: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextlib.contextmanager
-def _triton(place: Path) -> Iterator[TritonServer]:
+def serve_triton(place: Path) -> Iterator[TritonServer]:
+    """Yield a real Triton of its own, with an empty repository."""
     home = ROOT / ".services" / "triton"
     server = TritonServer(home, place / "repository", place / "triton", _free_port(), _free_port())
     server.start()

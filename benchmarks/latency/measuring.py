@@ -40,7 +40,7 @@ def closing_times(plant: Plant, told: Path) -> dict[Key, int]:
     next_tick: dict[tuple[str, str], int] = {}
     for line in told.read_text(encoding="utf-8").splitlines():
         asset, stream, told_ns, t_sent_ns = json.loads(line)
-        frontier = (told_ns - lateness_ns) // plant.tick_ns
+        frontier: int = (told_ns - lateness_ns) // plant.tick_ns
         for tick in range(next_tick.get((asset, stream), frontier), frontier):
             closes_ns[asset, tick] = max(closes_ns[asset, tick], t_sent_ns)
             passed[asset, tick] += 1
