@@ -21,7 +21,7 @@ from fusion.stream.progress import ProgressWatch
 from fusion.stream.shard import Shard, Step, by_number
 
 POLL_TIMEOUT_S = 0.1
-SAY_EVERY_S = 0.2
+SAY_EVERY_S = 0.1
 """A transaction costs a few milliseconds: what comes in between goes together. Alarms need not
 wait."""
 LOOK_EVERY_S = 1.0
@@ -80,7 +80,7 @@ class Live:
                 for number in list(self.shards):
                     yield from self._say(number)
                 self._let_go()
-            batches = by_number(self.source.poll(timeout_s=POLL_TIMEOUT_S))
+            batches = by_number(self.source.poll(timeout_s=self._patience_s()))
             self._opened.clear()
             self._is_end_fresh = False
             self._follow_assignment()
@@ -179,6 +179,17 @@ class Live:
             self._follow_assignment()
             self._look_around()
         return True
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for records: no longer than until something is to be said."""
+        now_ns = self.clock.monotonic_ns()
+        due_ns = [
+            self._said_ns.get(number, 0) + round(SAY_EVERY_S * NANOSECONDS)
+            for number, shard in self.shards.items()
+            if shard.has_something_to_say
+        ]
+        left_s = (min(due_ns) - now_ns) / NANOSECONDS if due_ns else POLL_TIMEOUT_S
+        return min(max(left_s, 0.0), POLL_TIMEOUT_S)
 
     def _say(self, number: int) -> Iterator[Step]:
         shard = self.shards.get(number)
