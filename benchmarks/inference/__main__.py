@@ -31,7 +31,7 @@ CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 SHORT = (1, 16)
 LOCAL = "ONNX Runtime in process"
 PATIENT = Asking(deadline_s=60.0)
-ALONE = Asking(deadline_s=60.0, joins_threads=False)
+JOINED = Asking(deadline_s=60.0, joins_threads=True)
 
 
 def main() -> None:
@@ -68,8 +68,10 @@ def run(seconds: float, concurrencies: tuple[int, ...]) -> Iterator[Measured]:
         for name, batching, asking in (
             ("Triton", Batching(), PATIENT),
             ("Triton, shared memory", Batching(), Asking(60.0, uses_shared_memory=True)),
-            ("Triton, a request each", Batching(), ALONE),
-            ("Triton without batching", Batching(is_on=False), ALONE),
+            ("Triton, two instances", Batching(instances=2), PATIENT),
+            ("Triton, joined in the client", Batching(), JOINED),
+            ("Triton, joined, two instances", Batching(instances=2), JOINED),
+            ("Triton without batching", Batching(is_on=False), PATIENT),
         ):
             with _served(model_dir, Path(place) / name, batching, asking) as opened:
                 yield from _told(name, opened, window, concurrencies, seconds)

@@ -25,10 +25,8 @@ Written by `make bench-inference`. {as_markdown(machine)}
 
 A window is one tick encoded and one prediction made, of the standard model for the simulated
 rig. *At once* is the number of plants that ask, each for one window after another; {seconds:g} s
-are counted after a second of warm-up. Client and server share the cores. *Triton* is as the product
-asks: what the threads of one process ask while a request is under way goes into the next request,
-and the server batches what comes from several processes. *A request each* leaves all of it to the
-server's dynamic batching.
+are counted after a second of warm-up. Client and server share the cores. *Joined*: what the threads
+of one client ask while a request is under way goes into its next request.
 
 | contestant | at once | windows/s | p50 ms | p95 ms | p99 ms | failed |
 |---|---|---|---|---|---|---|

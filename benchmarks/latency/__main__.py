@@ -94,11 +94,16 @@ def measure(place: Path, model_dir: Path, asked: argparse.Namespace) -> dict[str
             "told": str(told),
         }
         first = load_plant(plants[0])
+        wiring.prepare_topics(kafka, first)
         with _live(place, plants, kafka, server, asked.inference) as live:
             sender = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.latency.sending", json.dumps(order)], cwd=ROOT
             )
-            heard, cores = _listen(kafka, first, sender, live, server)
+            try:
+                heard, cores = _listen(kafka, first, sender, live, server)
+            finally:
+                sender.kill()
+                sender.wait()
         num_bytes = (place / "live.log").stat().st_size
     closes_ns = closing_times(first, told)
     scores = latencies(closes_ns, [(key, t) for kind, key, t in heard if kind == "scores"])

@@ -45,7 +45,7 @@ class Asking:
     """For one call, with all of its tries."""
     uses_shared_memory: bool = False
     """Arrays go through memory that both sides map; only where the server runs on this machine."""
-    joins_threads: bool = True
+    joins_threads: bool = False
     """What several threads ask while a request is under way goes into one request."""
 
 

@@ -119,7 +119,7 @@ def test_an_overloaded_queue_refuses_and_every_request_ends(
     narrow = Batching(max_queue=2, patience_s=0.2)
     names = version_of(model_dir, tmp_path, triton, unique, narrow)
     spoil(triton, names["predictor"], SLOW.format(s=0.1))
-    client = TritonInference(triton.access, names, Asking(deadline_s=3.0, joins_threads=False))
+    client = TritonInference(triton.access, names, Asking(deadline_s=3.0))
     whole = {name: np.concatenate([array] * 10) for name, array in inputs.items()}  # (30 rows)
     client.infer("predictor", whole)
 
