@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-console soak stack faults check services services-stop lock clean
+.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-latency bench-rollback bench-console soak stack faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -81,6 +81,14 @@ bench-stream: setup $(PEERS_STAMP)  ## Measure beside bare clients and Quix Stre
 bench-inference: setup  ## Measure ONNX Runtime, PyTorch and Triton side by side (about 6 minutes; BENCH_OPTIONS=--short)
 	deploy/triton/install.sh
 	$(BIN)/python -m benchmarks.inference $(BENCH_OPTIONS)
+
+bench-latency: setup  ## Ten plants in real time through Kafka, Triton and live: how late an alarm is (about 6 minutes)
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.latency $(BENCH_OPTIONS)
+
+bench-rollback: setup  ## Versions that misbehave on Triton, in real time: how long until they are back (about 5 minutes)
+	deploy/triton/install.sh
+	$(BIN)/python -m benchmarks.rollback $(BENCH_OPTIONS)
 
 bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a minute)
 	$(BIN)/python -m benchmarks.console

@@ -20,7 +20,7 @@ from fusion.errors import InputError
 from fusion.features import Layout
 from fusion.manifest import MANIFEST_FILE, Manifest, load_manifest
 from fusion.model.export import ENCODER, PREDICTOR
-from fusion.rollout.parity import Deviation, require_parity
+from fusion.rollout.parity import Deviation, deviations_of, require_parity
 from fusion.signing import NOT_LISTED
 from fusion.training.package import (
     GOLDEN_FILE,
@@ -149,6 +149,17 @@ def quantised(
         (folder / MANIFEST_FILE).write_text(own.model_dump_json(indent=2), encoding="utf-8")
         sealed(folder)
     return target
+
+
+def int8_loss(model_dir: Path, quantised_dir: Path) -> float:
+    """Return how far 8 bits lie from the model on the golden windows, as ``Deviation.relative``."""
+    return max(
+        each.relative
+        for network in NETWORKS
+        for each in deviations_of(
+            load_golden(quantised_dir, network)[1], load_golden(model_dir, network)[1]
+        )
+    )
 
 
 def _fill(

@@ -66,6 +66,11 @@ def promote(
     state = journal.state()
     if state.champion == version:
         raise InputError(f"{version} is the champion already")
+    if state.challenger not in {None, version}:
+        raise InputError(
+            f"one version at a time proves itself, and {state.told()}; promote that one on, or "
+            f"take it back with `fusion models rollback`, then promote {version}"
+        )
     if state.challenger is None:
         state = journal.append(state, Action.LOADED, version, who=who, why=why, t_ns=clock.now_ns())
     if state.stage is Action.LOADED and state.challenger == version:
@@ -103,7 +108,10 @@ def rollback(settings: Settings, plant: Plant, *, who: str, why: str) -> Rollout
     is_early = state.stage in {Action.LOADED, Action.PROBED}
     action = Action.REFUSED if is_early else Action.ROLLED_BACK
     if leaving is None or action not in state.possible():
-        raise InputError(f"there must be a version to go back to ({state.told()})")
+        raise InputError(
+            f"there must be a version to go back to, and {state.told()}, with nobody beside it; "
+            "promote the version that shall serve instead"
+        )
     return journal.append(
         state, action, leaving, who=who, why=why, t_ns=wiring.open_clock().now_ns()
     )

@@ -14,16 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows import wiring
 from flows.registry import follow_journal
 from flows.rollout import CANARY_SHARE, promote
-from flows.rollout_journal import journal_of
-from flows.rollout_meters import readings_of, together
+from flows.rollout_seen import read_seen
 from flows.settings import Settings
 from fusion.plant import NANOSECONDS, Plant
-from fusion.rollout.judging import Limits, problem
+from fusion.rollout.judging import Limits, Seen, problem
 from fusion.rollout.states import Action, Rollout
 
 WHO = "advance flow"
 FRESH_S = 120.0
-"""An older reading is of a live process that is gone."""
+"""Told longer ago, and nobody watches now."""
 
 
 class Patience(BaseModel):
@@ -66,7 +65,7 @@ def advance(
         return Advance(has_moved=False, why=why, state=state)
     challenger = state.challenger
     assert challenger is not None, "without one there is a reason to wait"
-    told = f"{challenger} was {state.stage} for {_hours(settings, state)} h and did well"
+    told = f"{challenger} was {state.stage} for {_hours(state)} h and did well"
     state = promote(
         settings,
         plants,
@@ -93,14 +92,14 @@ def _reason_to_wait(
             f"{state.challenger} is {state.stage} for {passed_s / 3_600:.1f} h, "
             f"{asked_s / 3_600:.1f} h are asked"
         )
-    journal = journal_of(settings, plants[0])
-    fresh = [
-        each
-        for each in readings_of(settings, plants[0])
-        if each.revision == journal.state().revision and now_ns - each.t_ns < FRESH_S * NANOSECONDS
-    ]
+    told = {
+        version: seen
+        for each in read_seen(settings, plants[0])
+        if each.revision == state.revision and now_ns - each.t_ns < FRESH_S * NANOSECONDS
+        for version, seen in each.seen.items()
+    }
     assert state.champion is not None, "who proves itself does so beside a champion"
-    seen, beside = (together(fresh, each) for each in (state.challenger, state.champion))
+    seen, beside = (told.get(each, Seen()) for each in (state.challenger, state.champion))
     tick_s = plants[0].tick_s
     asked_ticks = max(1, round(asked_s / tick_s * patience.min_seen_share))
     if min(seen.num_ticks, beside.num_ticks) < asked_ticks:
@@ -114,7 +113,6 @@ def _reason_to_wait(
     return None if found is None else f"{state.challenger} broke a rule: {found.sentence}"
 
 
-def _hours(settings: Settings, state: Rollout) -> str:
-    del settings
+def _hours(state: Rollout) -> str:
     passed_s = (wiring.open_clock().now_ns() - state.since_ns) / NANOSECONDS
     return f"{passed_s / 3_600:.1f}"

@@ -48,6 +48,7 @@ class Meter:
         self._num_ticks = 0
         self._num_alarm_ticks = 0
         self._num_alarms = 0
+        self._sum_surprise = 0.0
         self._raised: OrderedDict[str, None] = OrderedDict()
         self._verdicts: dict[str, Judgement | None] = {}
         self.parity_broken: str | None = None
@@ -60,15 +61,20 @@ class Meter:
             self._sum_s += duration_s
             self._num_failed += has_failed
 
-    def scored(self, score: Score, events: list[AlarmEvent]) -> None:
-        """Note one tick, and what its score did to alarms."""
+    def scored(self, score: Score, events: list[AlarmEvent], *, is_heard: bool = True) -> None:
+        """Note one tick, and what its score did to alarms.
+
+        Alarms that are not ``is_heard`` by people are only counted: nobody can judge them.
+        """
         with self._lock:
             self._num_ticks += 1
             self._num_alarm_ticks += score.surprise >= 1
+            self._sum_surprise += score.surprise
             for event in events:
                 if event.transition == "raised":
                     self._num_alarms += 1
-                    self._raised[event.id] = None
+                    if is_heard:
+                        self._raised[event.id] = None
             while len(self._raised) > ALARMS_KEPT:
                 gone, _ = self._raised.popitem(last=False)
                 self._verdicts.pop(gone, None)
@@ -84,6 +90,22 @@ class Meter:
         with self._lock:
             return Calls(tuple(self._by_duration), self._sum_s, self._num_failed)
 
+    def forget_calls(self) -> None:
+        """Forget the calls: they tell of the server, not of the version."""
+        with self._lock:
+            self._calls.clear()
+
+    def begin_anew(self) -> None:
+        """Forget what was counted, as another role begins; whose its alarms were is not forgotten.
+
+        People judge an alarm long after it was raised: by then its version may serve elsewhere.
+        """
+        with self._lock:
+            self._calls.clear()
+            self._num_ticks, self._num_alarm_ticks, self._num_alarms = 0, 0, 0
+            self._sum_surprise = 0.0
+            self.parity_broken = None
+
     def seen(self) -> Seen:
         """Return all of it; of the calls those of the last half minute."""
         with self._lock:
@@ -96,6 +118,7 @@ class Meter:
                 num_failed=sum(has_failed for *_, has_failed in recent),
                 p95_s=float(np.quantile(durations, 0.95)) if durations else 0.0,
                 num_ticks=self._num_ticks,
+                mean_surprise=self._sum_surprise / max(self._num_ticks, 1),
                 num_alarm_ticks=self._num_alarm_ticks,
                 num_alarms=self._num_alarms,
                 num_nuisance=said.count("nuisance"),

@@ -22,8 +22,9 @@ from fusion.stream.progress import ProgressWatch
 from fusion.stream.shard import Shard, Step, by_number
 
 POLL_TIMEOUT_S = 0.1
-SAY_EVERY_S = 0.2
-"""A transaction costs a few milliseconds: what comes in between goes together."""
+SAY_EVERY_S = 0.1
+"""A transaction costs a few milliseconds: what comes in between goes together. Alarms need not
+wait."""
 LOOK_EVERY_S = 1.0
 FENCED_PATIENCE_S = 60.0
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 5.0
@@ -64,6 +65,8 @@ class Live:
     _looked_ns: int = 0
     _told_ns: int | None = None
     _worked_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _num_let_go: int = 0
+    """How often other models have come into service."""
 
     def join(self, *, patience_s: float) -> None:
         """Wait, at most ``patience_s``, until this process reads its partitions."""
@@ -84,7 +87,7 @@ class Live:
                 for number in list(self.shards):
                     yield from self._say(number)
                 self._let_go()
-            batches = by_number(self.source.poll(timeout_s=POLL_TIMEOUT_S))
+            batches = by_number(self.source.poll(timeout_s=self._patience_s()))
             self._opened.clear()
             self._is_end_fresh = False
             self._follow_assignment()
@@ -99,11 +102,20 @@ class Live:
             yield from self._say(number)
 
     def finish(self, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Step]:
-        """Score the ticks that are still open, as if their missing records never came."""
-        for number, shard in list(self.shards.items()):
-            shard.flush()
-            self._work(number, should_stop)
-            yield from self._say(number)
+        """Score the ticks that are still open, as if their missing records never came.
+
+        When other models come into service meanwhile, they read the open windows first.
+        """
+        num_before = None
+        while self._num_let_go != num_before and not should_stop():
+            if num_before is not None:
+                yield from self.steps(should_stop=lambda: should_stop() or self.is_caught_up())
+            num_before = self._num_let_go
+            for number, shard in list(self.shards.items()):
+                shard.flush()
+                self._work(number, should_stop)
+                if self.shards.get(number) is shard:
+                    yield from self._say(number)
 
     def is_caught_up(self) -> bool:
         """Whether this process reads something, and has read all that the broker holds of it."""
@@ -165,8 +177,9 @@ class Live:
                 self.on_taken(records)
         if not self._work(number, should_stop):
             return
-        now_ns = self.clock.monotonic_ns()
-        if now_ns - self._said_ns.get(number, 0) >= SAY_EVERY_S * NANOSECONDS:
+        since_ns = self.clock.monotonic_ns() - self._said_ns.get(number, 0)
+        is_urgent = number in self.shards and self.shards[number].is_urgent
+        if is_urgent or since_ns >= SAY_EVERY_S * NANOSECONDS:
             yield from self._say(number)
 
     def _work(self, number: int, should_stop: Callable[[], bool]) -> bool:
@@ -195,6 +208,17 @@ class Live:
             self._follow_assignment()
             self._look_around()
         return True
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for records: no longer than until something is to be said."""
+        now_ns = self.clock.monotonic_ns()
+        due_ns = [
+            self._said_ns.get(number, 0) + round(SAY_EVERY_S * NANOSECONDS)
+            for number, shard in self.shards.items()
+            if shard.has_something_to_say
+        ]
+        left_s = (min(due_ns) - now_ns) / NANOSECONDS if due_ns else POLL_TIMEOUT_S
+        return min(max(left_s, 0.0), POLL_TIMEOUT_S)
 
     def _say(self, number: int) -> Iterator[Step]:
         shard = self.shards.get(number)
@@ -249,6 +273,7 @@ class Live:
 
     def _let_go(self) -> None:
         """Drop every shard, to be opened anew: what was taken and not said is read again."""
+        self._num_let_go += 1
         for number in list(self._stamps):
             self._drop(number)
             del self._stamps[number]

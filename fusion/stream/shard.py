@@ -91,6 +91,11 @@ class Shard:
         is_changed = self._is_changed or any(chain.is_changed for chain in self.chains.values())
         return self._num_records > 0 or is_changed
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether an alarm has moved, and nobody knows yet."""
+        return any(chain.events for chain in self.chains.values())
+
     def add(self, address: str, chain: Chain) -> None:
         """Let ``chain`` go on in this shard: it has been here before."""
         self.chains[address] = chain

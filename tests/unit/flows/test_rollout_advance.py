@@ -9,7 +9,7 @@ import pytest
 from flows import wiring
 from flows.rollout_advance import Patience, advance
 from flows.rollout_journal import journal_of
-from flows.rollout_meters import MeterReading, readings_of, write_reading
+from flows.rollout_seen import RoleSeen, read_seen, write_seen
 from flows.settings import Settings
 from fusion.plant import NANOSECONDS
 from fusion.rollout.judging import Seen
@@ -39,13 +39,13 @@ def shadowed(settings: Settings, *, hours_ago: float) -> int:
 def seen(
     settings: Settings, revision: int, new: Seen, *, old: Seen | None = None, replica: str = "1"
 ) -> None:
-    reading = MeterReading(
+    told = RoleSeen(
         revision=revision,
         t_ns=wiring.open_clock().now_ns(),
-        tick_s=PLANT.tick_s,
         seen={"new": new, "old": old or Seen(num_ticks=new.num_ticks)},
     )
-    write_reading(settings, PLANT, reading, replica=replica)
+    where = settings.model_copy(update={"replica": replica})
+    write_seen(where, PLANT, told)
 
 
 def test_too_soon_unseen_and_seen_before_this_step_all_wait(settings: Settings) -> None:
@@ -65,7 +65,7 @@ def test_who_did_well_becomes_canary_and_then_champion(settings: Settings) -> No
     # Two replicas saw a half each.
     for replica in ("1", "2"):
         seen(settings, revision, Seen(num_ticks=HOUR_TICKS // 4), replica=replica)
-    assert len(readings_of(settings, PLANT)) == 2
+    assert read_seen(settings, PLANT)[-1].seen["new"].num_ticks == 2 * (HOUR_TICKS // 4)
     done = advance(settings, [PLANT], PATIENCE)
     assert (done.has_moved, done.state.stage) == (True, Action.CANARY)
     assert "did well" in journal_of(settings, PLANT).entries()[-1].why
