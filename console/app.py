@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +17,28 @@ from console.bell import Bell
 from console.commands import Commands
 from console.evidence import EvidenceCache
 from console.guard import Harden, NotLoggedInError
+from console.history import History
 from console.limiter import FailureLimit
 from console.ports import Ports
 from console.reader import Reader
 from console.rendering import make_environment, page
-from console.routes import access, alarms, api, login, pages, plants, stream
+from console.routes import (
+    access,
+    account,
+    alarms,
+    api,
+    login,
+    models,
+    pages,
+    plants,
+    sign_on,
+    stream,
+)
 from console.rows import RowCache
+from console.sync import Wording
 from fusion.errors import FusionError, InputError
 
+ROUTES = (login, sign_on, pages, models, alarms, plants, access, account, stream, api)
 MAX_HASHES_AT_ONCE = 2
 """A log-in costs 64 MiB and a tenth of a second of a core: nobody shall get more of them."""
 
@@ -42,6 +57,7 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
         app.state.hashing = ThreadPoolExecutor(MAX_HASHES_AT_ONCE, "console-hash")
         app.state.evidence = EvidenceCache(ports.witness)
         app.state.commands = Commands(ports)
+        app.state.history = History(ports.open_alarm_log)
         app.state.reader.start()
         try:
             yield
@@ -51,6 +67,7 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
             await app.state.reader.close()
             app.state.evidence.close()
             app.state.commands.close()
+            await asyncio.to_thread(app.state.history.close)
             app.state.hashing.shutdown()
 
     app = FastAPI(
@@ -66,11 +83,12 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
     app.state.is_https, app.state.is_closing = is_https, False
     app.state.assets, app.state.environment = load_assets(), make_environment()
     app.state.rows = RowCache(app.state.environment)
+    app.state.wording = Wording(app.state.rows.row)
     app.state.failures_of_name = FailureLimit(ports.clock)
     app.state.failures_of_address = FailureLimit(ports.clock, most=20)
     app.add_middleware(Harden)
     app.mount("/static", StaticFiles(directory=FOLDER), name="static")
-    for routes in (login, pages, alarms, plants, access, stream, api):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.add_exception_handler(NotLoggedInError, _not_logged_in)
     app.add_exception_handler(HTTPException, _refused)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from flows import wiring
 from flows.models import newest_model
 from flows.rollout import model_named, probe
+from flows.rollout_figures import RolloutFigures, write_figures
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from fusion.errors import (
@@ -30,6 +31,7 @@ from fusion.schema import Verdict
 LOOK_EVERY_S = 1.0
 PROBE_EVERY_S = 20.0
 VERDICTS_EVERY_S = 15.0
+FIGURES_EVERY_S = 2.0
 STANDBY_S = 3_600.0
 """After a promotion the former champion goes on in shadow for so long."""
 
@@ -123,11 +125,27 @@ class RolloutWatch:
             self._probe(tested)
         meter = self.meter(tested)
         tick_s = self._plants[0].tick_s
+        if self._is_due("figures", FIGURES_EVERY_S):
+            self._show(tested, beside)
         found = problem(meter.seen(), self.meter(beside).seen(), self._limits, tick_s=tick_s)
         if found is not None:
             self._take_back(tested, found)
         elif not is_tested and self._clock.now_ns() - state.since_ns > STANDBY_S * NANOSECONDS:
             self._step(Action.RETIRED, beside, f"{tested} has served for {STANDBY_S / 3600:g} h")
+
+    def _show(self, tested: str, beside: str) -> None:
+        figures = RolloutFigures(
+            replica=self._settings.replica,
+            t_ns=self._clock.now_ns(),
+            revision=self._state.revision,
+            tested=tested,
+            beside=beside,
+            seen={version: self.meter(version).seen() for version in (tested, beside)},
+        )
+        try:
+            write_figures(self._settings, self._plants[0], figures)
+        except OSError as failed:  # (nothing hangs on it: the rules go by what is in memory)
+            logging.getLogger(__name__).warning("figures of the versions: %s", failed)
 
     def _take_back(self, version: str, found: Problem) -> None:
         logging.getLogger(__name__).warning(
