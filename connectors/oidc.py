@@ -80,13 +80,13 @@ class OidcProvider:
         except (AuthlibBaseError, JoseError, ValueError, KeyError) as refused:
             # Its words may hold parts of the token.
             raise IdentityRefusedError(
-                f"the identity provider's answer is no proof: {type(refused).__name__}"
+                f"the identity provider's answer is no proof: {_code_of(refused)}"
             ) from None
         return Identity(f"{self._issuer} {claims['sub']}", dict(claims))
 
-    def _proven(self, id_token: str, keys: Mapping[str, Any], nonce: str) -> CodeIDToken:
+    def _proven(self, id_token: str, keys: Any, nonce: str) -> CodeIDToken:
         """Return the claims of ``id_token`` once everything holds that makes them a proof."""
-        read = jwt.decode(id_token, KeySet.import_key_set(dict(keys)), algorithms=ALGORITHMS)
+        read = jwt.decode(id_token, KeySet.import_key_set(keys), algorithms=ALGORITHMS)
         must = {
             "iss": {"essential": True, "value": self._issuer},
             "aud": {"essential": True, "value": self._client_id},
@@ -99,9 +99,10 @@ class OidcProvider:
         claims.validate(leeway=LEEWAY_S)
         return claims
 
-    def _session(self, back_uri: str) -> OAuth2Session:
+    def _session(self, back_uri: str) -> Any:
+        """Return a session of requests that speaks OAuth 2; its types say too little of it."""
         secret = self._client_secret
-        session = OAuth2Session(
+        session: Any = OAuth2Session(
             self._client_id,
             None if secret is None else secret.get_secret_value(),
             scope=self._scope,
@@ -112,7 +113,7 @@ class OidcProvider:
         session.verify, session.trust_env = self._verify, False
         return session
 
-    def _get(self, session: OAuth2Session, url: str) -> dict[str, Any]:
+    def _get(self, session: Any, url: str) -> dict[str, Any]:
         try:
             answer = session.get(url, timeout=TIMEOUT_S, withhold_token=True)
             answer.raise_for_status()
@@ -133,3 +134,10 @@ class OidcProvider:
             f"the identity provider {self._issuer} must answer, but {type(failed).__name__}; try "
             "again, or log in with a password of the console"
         )
+
+
+def _code_of(refused: Exception) -> str:
+    """Return what was wrong as a code, such as ``invalid_client``; never more of the answer."""
+    code = getattr(refused, "error", None)
+    is_code = isinstance(code, str) and code.isascii() and code.replace("_", "").isalnum()
+    return code[:60] if isinstance(code, str) and is_code else type(refused).__name__

@@ -102,8 +102,11 @@ class Accounts:
             InputError: The name or the password breaks a rule, or nobody would be left to
                 administer the console.
         """
-        row = {"password": self._hashed(password), "grants": dump_grants(grants), "is_disabled": 0}
-        self._put(name, row | {"subject": ""})
+        hashed = self._hashed(password)
+        self._put(
+            name,
+            {"password": hashed, "grants": dump_grants(grants), "is_disabled": 0, "subject": ""},
+        )
 
     def let_in(self, name: str, subject: str, grants: Sequence[Grant]) -> None:
         """Add a person of the identity provider, or give one the grants that it says now.

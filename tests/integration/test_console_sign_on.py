@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from console.rights import Grant, Role
 from flows.settings import Settings
@@ -58,6 +59,7 @@ def running(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("console"),
         console_oidc_issuer=provider,
+        console_oidc_client_secret=SecretStr("any will do there"),
         console_oidc_grants={"shift-a": "operator@demo/lab", "it": "admin"},
     )
     with served(settings.data_dir, settings=settings) as running:
