@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +18,28 @@ from console.commands import Commands
 from console.delivery import Delivery
 from console.evidence import EvidenceCache
 from console.guard import Harden, NotLoggedInError
+from console.history import History
 from console.limiter import FailureLimit
 from console.ports import Ports
 from console.reader import Reader
 from console.rendering import make_environment, page
-from console.routes import access, alarms, api, login, pages, plants, stream
+from console.routes import (
+    access,
+    account,
+    alarms,
+    api,
+    login,
+    models,
+    pages,
+    plants,
+    sign_on,
+    stream,
+)
 from console.rows import RowCache
+from console.sync import Wording
 from fusion.errors import FusionError, InputError
 
+ROUTES = (login, sign_on, pages, models, alarms, plants, access, account, stream, api)
 MAX_HASHES_AT_ONCE = 2
 """A log-in costs 64 MiB and a tenth of a second of a core: nobody shall get more of them."""
 
@@ -43,6 +58,7 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
         app.state.hashing = ThreadPoolExecutor(MAX_HASHES_AT_ONCE, "console-hash")
         app.state.evidence = EvidenceCache(ports.witness)
         app.state.commands = Commands(ports)
+        app.state.history = History(ports.open_alarm_log)
         app.state.reader.start()
         try:
             yield
@@ -52,6 +68,7 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
             await app.state.reader.close()
             app.state.evidence.close()
             app.state.commands.close()
+            await asyncio.to_thread(app.state.history.close)
             app.state.hashing.shutdown()
 
     app = FastAPI(
@@ -68,11 +85,12 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
     app.state.delivery = Delivery()
     app.state.assets, app.state.environment = load_assets(), make_environment()
     app.state.rows = RowCache(app.state.environment)
+    app.state.wording = Wording(app.state.rows.row)
     app.state.failures_of_name = FailureLimit(ports.clock)
     app.state.failures_of_address = FailureLimit(ports.clock, most=20)
     app.add_middleware(Harden)
     app.mount("/static", StaticFiles(directory=FOLDER), name="static")
-    for routes in (login, pages, alarms, plants, access, stream, api):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.add_exception_handler(NotLoggedInError, _not_logged_in)
     app.add_exception_handler(HTTPException, _refused)

@@ -70,9 +70,14 @@ def current_session(request: Request) -> Session:
     accounts = accounts_of(request)
     bearer = request.headers.get("authorization", "")
     if bearer.lower().startswith("bearer "):
-        machine = accounts.machine(bearer[7:].strip())
+        machine = accounts.tokens.machine(bearer[7:].strip())
         if machine is None:
-            refuse(request, None, "the token is not known", code=status.HTTP_401_UNAUTHORIZED)
+            refuse(
+                request,
+                None,
+                "the token is not known, or has ended",
+                code=status.HTTP_401_UNAUTHORIZED,
+            )
         return Session(machine, csrf="")
     session = accounts.session(request.cookies.get(COOKIE, ""))
     if session is None:

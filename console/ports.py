@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from console.rights import Grant
 from fusion.plant import Plant
-from fusion.ports import Clock, Publisher, Source
+from fusion.ports import AlarmLog, Clock, IdentityProvider, Publisher, Source
+from fusion.rollout.judging import Seen
 from fusion.rollout.states import Entry
 from fusion.schema import AlarmEvent, TagForecast
 
@@ -57,6 +59,13 @@ class Witness(Protocol):
         """
         ...
 
+    def clip(self, event: AlarmEvent, stream: str) -> bytes | None:
+        """Return what a camera saw around the moment when ``event`` raised its alarm, as WebM.
+
+        None where it sent nothing then. Raises as :meth:`look` does.
+        """
+        ...
+
     def newest_frame(self, plant: Plant, stream: str) -> bytes | None:
         """Return the newest picture of a camera as JPEG; None where it sent none."""
         ...
@@ -73,6 +82,16 @@ class ModelCard:
     code_version: str
     is_newest: bool
     gauges: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What live processes counted of a version under test and of the one beside it."""
+
+    t_ns: int
+    tested: str
+    beside: str
+    seen: Mapping[str, Seen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +129,35 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What somebody asks of the versions of a plant."""
+
+    plants: Sequence[Plant]
+    """All plants of the prefix: they share their versions."""
+    version: str
+    """To promote; "" rolls back."""
+    revision: int
+    """Of the journal of the versions, as it was seen."""
+    who: str
+    why: str
+    to_champion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SignOn:
+    """Log-in through an identity provider, and what its claims mean here."""
+
+    provider: IdentityProvider
+    back_uri: str
+    """Where it sends people back to: ``/login/oidc/back`` of this console."""
+    name_claim: str
+    roles_claim: str
+    """Dots go deeper: ``realm_access.roles``."""
+    grants: Mapping[str, Grant]
+    """What each value of the claim of roles gives."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """Everything that a console is given."""
 
@@ -123,5 +171,14 @@ class Ports:
     """The model versions of a plant, newest first."""
     steps_of: Callable[[Plant], Sequence[Entry]]
     """Every step that its versions took, oldest first. Raises InputError if it is no journal."""
+    figures_of: Callable[[Plant, int], Sequence[Beside]]
+    """What each live process counted since that revision of the journal of the versions."""
     what_if: Callable[[Plant, Mapping[str, float]], Compared]
     """Compares these set-points with no change; takes seconds. Raises InputError without data."""
+    take_step: Callable[[Step], str]
+    """Takes a version further, or back, and says in words where the versions are then; may take a
+    minute. Raises InputError if that step is not possible, or another one was faster."""
+    open_alarm_log: Callable[[], AlarmLog]
+    """What keeps the journal of the alarms longer than the broker does."""
+    sign_on: SignOn | None = None
+    """None: people log in with passwords of the console only."""

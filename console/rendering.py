@@ -67,6 +67,7 @@ def page(
         person=None if session is None else session.person,
         path=request.url.path,
         assets=request.app.state.assets,
+        has_sign_on=request.app.state.ports.sign_on is not None,
         **said,
     )
     return HTMLResponse(text, status_code=status_code)

@@ -6,9 +6,12 @@ one is everywhere. The highest role that any grant gives at an address counts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from fusion.errors import InputError
 
 
 class Role(IntEnum):
@@ -66,3 +69,30 @@ class Person:
     def visible(self, addresses: Sequence[str]) -> frozenset[str]:
         """Return those of ``addresses`` that the person may look at."""
         return frozenset(a for a in addresses if self.may(Role.VIEWER, a))
+
+
+def dump_grants(grants: Sequence[Grant]) -> str:
+    """Return ``grants`` as the database keeps them."""
+    return json.dumps([[grant.role.name.lower(), grant.area] for grant in grants])
+
+
+def load_grants(text: str) -> tuple[Grant, ...]:
+    """Return the grants that :func:`dump_grants` wrote."""
+    return tuple(Grant(Role[role.upper()], area) for role, area in json.loads(text))
+
+
+def parse_grant(text: str) -> Grant:
+    """Return the grant that ``role`` or ``role@area`` says.
+
+    Raises:
+        InputError: There is no such role.
+
+    Example:
+        >>> parse_grant("operator@acme/north")
+        Grant(role=<Role.OPERATOR: 2>, area='acme/north')
+    """
+    role, _, area = text.partition("@")
+    if role.upper() not in Role.__members__:
+        known = [each.name.lower() for each in Role]
+        raise InputError(f"a role must be one of {known}, got {role[:40]!r}")
+    return Grant(Role[role.upper()], area.strip("/"))

@@ -18,7 +18,7 @@ class RowCache:
         self._template = environment.get_template("alarm_row.html.j2")
         self._kept: OrderedDict[tuple[str, str, bool], tuple[Shown, str]] = OrderedDict()
 
-    def row(self, shown: Shown, *, may_act: bool) -> str:
+    def row(self, shown: Shown, may_act: bool) -> str:  # noqa: FBT001 a callback's second argument
         """Return the row of ``shown``, with buttons for those who may use them."""
         key = (shown.state.plant, shown.state.name, may_act)
         kept = self._kept.get(key)

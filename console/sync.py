@@ -8,6 +8,8 @@ and every message carries the counts whole, so no reconnect can leave a wrong on
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,69 +19,112 @@ from console.picture import Picture, Shown
 from console.slugs import slug
 from fusion.plant import NANOSECONDS
 
-RenderRow = Callable[[Shown], str]
+RenderRow = Callable[[Shown, bool], str]
+"""The row of an alarm, with buttons for those who may act."""
+EVERYTHING = -1
+"""Before the first revision."""
+MAX_SHARED = 256
 
 
-@dataclass(slots=True)
-class Tab:
-    """One tab: what it may see, what it was told."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a tab may see; tabs of one view that were told the same are told the same next."""
 
-    who: str
     addresses: frozenset[str]
     wants_rows: bool
     """Whether its page lists alarms."""
-    render_row: RenderRow
-    _epoch: str = ""
-    _num_events: int = -1
-    _revision: int = -1
+    may_act: frozenset[str]
+    """Of ``addresses``, those whose alarms it may answer: their rows have buttons."""
 
-    def is_behind(self, picture: Picture) -> bool:
-        """Whether there is something to tell."""
-        return self._epoch != picture.epoch or self._revision != picture.revision
 
-    def next(self, picture: Picture, *, now_ns: int, away_since_ns: int | None) -> dict[str, Any]:
-        """Return the next message: everything at first, then what changed since the last one."""
-        is_first = self._epoch != picture.epoch
-        since = -1 if is_first else self._revision
-        message: dict[str, Any] = {
+class Wording:
+    """Puts what changed into JSON, once for all tabs that are to be told the same.
+
+    Many tabs are told at the same moments, so nearly all of them share one text.
+    """
+
+    def __init__(self, render_row: RenderRow) -> None:
+        self._render_row = render_row
+        self._kept: OrderedDict[tuple[object, ...], str] = OrderedDict()
+
+    def of(self, picture: Picture, view: View, *, since: int, has_events: bool) -> str:
+        """Return the members of the message that do not hang on who asks or when, as JSON."""
+        key = (picture.epoch, picture.revision, view, since, has_events, picture.is_complete)
+        text = self._kept.get(key)
+        if text is None:
+            text = json.dumps(self._members(picture, view, since, has_events=has_events))
+            self._kept[key] = text
+            while len(self._kept) > MAX_SHARED:
+                self._kept.popitem(last=False)
+        return text
+
+    def _members(
+        self, picture: Picture, view: View, since: int, *, has_events: bool
+    ) -> dict[str, Any]:
+        members: dict[str, Any] = {
             "epoch": picture.epoch,
-            "from": None if is_first else since,
+            "from": None if since == EVERYTHING else since,
             "revision": picture.revision,
             "is_complete": picture.is_complete,
-            "has_events": self._num_events != picture.num_events,
-            "away_since_s": _seconds(away_since_ns),
-            "counts": asdict(picture.counts(self.addresses)),
-            "refused": []
-            if is_first
-            else [
-                {"name": e.state.name, "why": e.note}
-                for e in picture.refused(self.who, since=since)
-                if e.state.plant in self.addresses
-            ],
-            "plants": [_plant(picture, a, now_ns) for a in sorted(self.addresses)],
+            "has_events": has_events,
+            "counts": asdict(picture.counts(view.addresses)),
         }
-        if self.wants_rows:
-            changed = (
-                picture.alarms(self.addresses)
-                if is_first
-                else picture.changed(self.addresses, since=since)
-            )
-            message |= self._rows(list(changed))
-        else:
-            message["changed"] = [alarm_id(s) for s in picture.changed(self.addresses, since=since)]
-        self._epoch, self._revision = picture.epoch, picture.revision
-        self._num_events = picture.num_events
-        return message
-
-    def _rows(self, changed: list[Shown]) -> dict[str, Any]:
-        return {
+        changed = list(picture.changed(view.addresses, since=since))
+        if not view.wants_rows:
+            return members | {"changed": [alarm_id(shown) for shown in changed]}
+        if since == EVERYTHING:
+            changed = picture.alarms(view.addresses)
+        return members | {
             "rows": [
-                {"id": alarm_id(shown), "html": self.render_row(shown)}
+                {
+                    "id": alarm_id(shown),
+                    "html": self._render_row(shown, shown.state.plant in view.may_act),
+                }
                 for shown in changed
                 if shown.is_listed
             ],
             "gone": [alarm_id(shown) for shown in changed if not shown.is_listed],
         }
+
+
+class Tab:
+    """One tab: who sits there, what they may see, what they were told."""
+
+    def __init__(self, who: str, view: View, wording: Wording) -> None:
+        self._who, self._view, self._wording = who, view, wording
+        self._epoch = ""
+        self._num_events = self._revision = EVERYTHING
+
+    @property
+    def told(self) -> tuple[str, int]:
+        """The epoch, and the revision in it, up to which this tab was told."""
+        return self._epoch, self._revision
+
+    def is_behind(self, picture: Picture) -> bool:
+        """Return whether there is something to tell."""
+        return self._epoch != picture.epoch or self._revision != picture.revision
+
+    def next(self, picture: Picture, *, now_ns: int, away_since_ns: int | None) -> str:
+        """Return the next message, JSON: everything at first, then what changed since the last."""
+        is_first = self._epoch != picture.epoch
+        since = EVERYTHING if is_first else self._revision
+        addresses = self._view.addresses
+        own: dict[str, Any] = {
+            "away_since_s": _seconds(away_since_ns),
+            "refused": []
+            if is_first
+            else [
+                {"name": e.state.name, "why": e.note}
+                for e in picture.refused(self._who, since=since)
+                if e.state.plant in addresses
+            ],
+            "plants": [_plant(picture, a, now_ns) for a in sorted(addresses)],
+        }
+        has_events = self._num_events != picture.num_events
+        shared = self._wording.of(picture, self._view, since=since, has_events=has_events)
+        self._epoch, self._revision = picture.epoch, picture.revision
+        self._num_events = picture.num_events
+        return f"{json.dumps(own)[:-1]}, {shared[1:]}"
 
 
 def alarm_id(shown: Shown) -> str:

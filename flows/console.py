@@ -9,16 +9,19 @@ import uvicorn
 
 from console.accounts import Accounts
 from console.app import create_app
-from console.ports import Compared, ModelCard, Outlook, Plan, Ports
+from console.ports import Beside, Compared, ModelCard, Outlook, Plan, Ports, SignOn, Step
+from console.rights import parse_grant
 from flows import wiring
 from flows.health import serve_health
 from flows.metrics.console import ConsoleMetrics
 from flows.models import models_of, newest_model
+from flows.rollout import promote, rollback
 from flows.rollout_journal import journal_of
+from flows.rollout_seen import read_seen
 from flows.settings import Settings
 from flows.what_if import open_what_if, shown_tags
 from flows.witness import RecordedWitness
-from fusion.errors import SettingsError
+from fusion.errors import InputError, SettingsError
 from fusion.manifest import Manifest, load_manifest
 from fusion.planning import Candidate, Goal
 from fusion.planning import what_if as compare
@@ -53,8 +56,60 @@ def open_ports(plants: Sequence[Plant], settings: Settings) -> Ports:
         witness=RecordedWitness(plants, settings),
         models_of=cards,
         steps_of=lambda plant: journal_of(settings, plant).entries(),
+        figures_of=lambda plant, revision: _figures(plant, revision, settings),
         what_if=lambda plant, moved: _compare(plant, moved, settings),
+        take_step=lambda step: _take_step(step, settings),
+        open_alarm_log=lambda: wiring.open_alarm_log(settings),
+        sign_on=_sign_on(settings),
     )
+
+
+def _sign_on(settings: Settings) -> SignOn | None:
+    provider = wiring.open_identity_provider(settings)
+    if provider is None:
+        return None
+    if not settings.console_oidc_grants:
+        raise SettingsError(
+            "FUSION_CONSOLE_OIDC_GRANTS must say what roles of the identity provider may do here, "
+            'and says nothing; set it to JSON such as {"shift-a": "operator@acme/north"}'
+        )
+    return SignOn(
+        provider,
+        back_uri=f"{settings.console_base_url}/login/oidc/back",
+        name_claim=settings.console_oidc_name_claim,
+        roles_claim=settings.console_oidc_roles_claim,
+        grants={role: parse_grant(said) for role, said in settings.console_oidc_grants.items()},
+    )
+
+
+def _take_step(step: Step, settings: Settings) -> str:
+    state = journal_of(settings, step.plants[0]).state()
+    if state.revision != step.revision:
+        raise InputError(
+            f"a step must come after what was seen, revision {step.revision}, and another one was "
+            f"faster: {state.told()}; look again"
+        )
+    if not step.version:
+        return rollback(settings, step.plants[0], who=step.who, why=step.why).told()
+    return promote(
+        settings,
+        step.plants,
+        step.version,
+        who=step.who,
+        why=step.why,
+        to_champion=step.to_champion,
+    ).told()
+
+
+def _figures(plant: Plant, revision: int, settings: Settings) -> list[Beside]:
+    state = journal_of(settings, plant).state()
+    tested = state.challenger or state.champion
+    beside = state.champion if state.challenger else state.standby
+    return [
+        Beside(each.t_ns, tested, beside, each.seen)
+        for each in read_seen(settings, plant)
+        if each.revision == revision and tested in each.seen and beside in each.seen
+    ]
 
 
 def _compare(plant: Plant, moved: Mapping[str, float], settings: Settings) -> Compared:
@@ -125,7 +180,7 @@ def serve_console(
         SettingsError: The address is not this machine's, or is taken.
     """
     host, _, port = settings.console_address.rpartition(":")
-    is_https = settings.console_cert_file is not None
+    is_https = settings.console_base_url.startswith("https")
     with open_accounts(settings) as accounts:
         app = create_app(open_ports(plants, settings), accounts, is_https=is_https)
         metrics = ConsoleMetrics(app)
@@ -143,7 +198,7 @@ def serve_console(
             )
         )
         say(
-            f"{'https' if is_https else 'http'}://{settings.console_address}",
+            settings.console_base_url,
             accounts.first_admin(),
         )
         try:

@@ -22,7 +22,12 @@ from fusion.errors import SettingsError
 PREFIX = "FUSION_"
 NOT_SETTINGS = {"FUSION_SHARED_DATA"}
 """Read by options of single commands, not by every process."""
-SECRETS = {"kafka_password", "alarm_history_url", "console_database"}
+SECRETS = {
+    "kafka_password",
+    "alarm_history_url",
+    "console_database",
+    "console_oidc_client_secret",
+}
 
 
 class Settings(BaseSettings):
@@ -180,6 +185,43 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL of the console's people, such as postgresql://...; without it "
         "console.sqlite in FUSION_DATA_DIR.",
     )
+    console_url: str = Field(
+        default="",
+        pattern=r"^$|^https?://[a-zA-Z0-9.:-]+$",
+        description="Where browsers find the console, such as https://console.plant.example; "
+        "without it FUSION_CONSOLE_ADDRESS. The identity provider sends people back there.",
+    )
+    console_oidc_issuer: str = Field(
+        default="",
+        pattern=r"^$|^https://|^http://(127\.0\.0\.1|localhost)[:/]",
+        description="Identity provider (OpenID Connect), such as https://login.plant.example/"
+        "realms/plant; empty: people log in with passwords of the console only.",
+    )
+    console_oidc_client_id: str = Field(
+        default="fusion-console", min_length=1, description="What it knows the console as."
+    )
+    console_oidc_client_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="Its secret, or ..."
+    )
+    console_oidc_client_secret_file: Path | None = Field(
+        default=None, description="... a file that holds it; without both PKCE alone protects."
+    )
+    console_oidc_ca_file: Path | None = Field(
+        default=None, description="Certificate (PEM) of the authority that signed it."
+    )
+    console_oidc_name_claim: str = Field(
+        default="preferred_username", description="Claim of the ID token that names people."
+    )
+    console_oidc_roles_claim: str = Field(
+        default="roles",
+        description="Claim with the list of their roles or groups; dots go deeper, as in "
+        "realm_access.roles.",
+    )
+    console_oidc_grants: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description='JSON: what each value of that claim may do, such as {"shift-a": '
+        '"operator@acme/north", "it": "admin"}. Other values give nothing.',
+    )
     spool_dir: Path | None = Field(
         default=None,
         description="What waits for Kafka while it is away; without it spool in FUSION_DATA_DIR.",
@@ -295,6 +337,30 @@ class Settings(BaseSettings):
         if self.console_database is not None:
             return self.console_database.get_secret_value()
         return f"sqlite:///{(self.data_dir / 'console.sqlite').absolute()}"
+
+    @property
+    def console_oidc_secret(self) -> SecretStr | None:
+        """The console's secret at the identity provider; None where there is none.
+
+        Raises:
+            SettingsError: Both are given, or the file cannot be read.
+        """
+        given, path = self.console_oidc_client_secret, self.console_oidc_client_secret_file
+        if path is None:
+            return given
+        if given is not None:
+            raise SettingsError(
+                "only one of FUSION_CONSOLE_OIDC_CLIENT_SECRET and its _FILE may be set, got both; "
+                "unset one"
+            )
+        name = "FUSION_CONSOLE_OIDC_CLIENT_SECRET_FILE"
+        return SecretStr(read_setting(name, path).strip())
+
+    @property
+    def console_base_url(self) -> str:
+        """Where browsers find the console."""
+        scheme = "http" if self.console_cert_file is None else "https"
+        return self.console_url or f"{scheme}://{self.console_address}"
 
     @property
     def spool_folder(self) -> Path:

@@ -23,6 +23,7 @@ from connectors.kafka_io import (
 )
 from connectors.local_inference import OnnxInference
 from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
+from connectors.oidc import OidcProvider
 from connectors.onnx_quantisation import quantise
 from connectors.system_clock import SystemClock
 from connectors.triton_io import (
@@ -51,6 +52,7 @@ from fusion.ports import (
     Archive,
     Clock,
     FindingTable,
+    IdentityProvider,
     Inference,
     Lake,
     Notifier,
@@ -296,6 +298,18 @@ def open_notifiers(
         )
 
     return {name: opened(channel) for name, channel in channels.items()}
+
+
+def open_identity_provider(settings: Settings) -> IdentityProvider | None:
+    """Return what says who people are, beside the console's own passwords; None: nothing does."""
+    if not settings.console_oidc_issuer:
+        return None
+    return OidcProvider(
+        settings.console_oidc_issuer,
+        client_id=settings.console_oidc_client_id,
+        client_secret=settings.console_oidc_secret,
+        ca_file=settings.console_oidc_ca_file,
+    )
 
 
 def open_lake(settings: Settings) -> Lake:

@@ -7,10 +7,13 @@ import io
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from console.ports import Chart, Evidence, Shot
 from flows import wiring
+from flows.clip import ClipFrame, webm_of
 from flows.demo.maps import Maps
 from flows.demo.moments import SOUND_TICKS, moment_of, tick_of_ns
 from flows.demo.second_look import SecondLook
@@ -27,6 +30,7 @@ from fusion.schema import AlarmEvent, Envelope, VideoFrame, decode_payload
 from fusion.stream.intake import align_recorded
 
 MAX_MODELS = 4
+CLIP_BEFORE_S, CLIP_AFTER_S = 8.0, 4.0
 
 
 class RecordedWitness:
@@ -68,6 +72,25 @@ class RecordedWitness:
                     maps.draw(kept[at])
         return _evidence(show(moment_of(event, tick, quiet, kept, plant, maps, again)))
 
+    def clip(self, event: AlarmEvent, stream: str) -> bytes | None:
+        """Return what the camera ``stream`` saw around the alarm, as WebM; None where nothing.
+
+        Raises:
+            BrokerUnavailableError: It did not answer.
+        """
+        plant = self._plants[event.state.plant]
+        raised = tick_of_ns(event.t_ns, plant)
+        first, last = (round(s / plant.tick_s) for s in (CLIP_BEFORE_S, CLIP_AFTER_S))
+        kept = self._ticks(plant, range(raised - first + 1, raised + last + 1))
+        seen = [o for _, o in sorted(kept.items()) if o.is_present(stream)]
+        frames = [
+            ClipFrame(frame_HW3, is_after=observation.tick >= raised)
+            for observation in seen
+            for frame_HW3 in _frames(observation, stream)
+        ]
+        per_tick = len(frames) / max(1, len(seen))
+        return webm_of(frames, rate_hz=per_tick / plant.tick_s) if frames else None
+
     def newest_frame(self, plant: Plant, stream: str) -> bytes | None:
         """Return the newest picture of a camera as JPEG; None where it sent none."""
         topic = plant.topic("video")
@@ -103,6 +126,12 @@ class RecordedWitness:
         if folder is None:
             return None, None
         return Maps(plant, folder), SecondLook(plant, folder)
+
+
+def _frames(observation: Observation, stream: str) -> list[NDArray[np.uint8]]:
+    """Return the pictures of one tick, oldest first."""
+    seen = observation.senses[stream].astype(np.uint8)
+    return [seen] if seen.ndim == 3 else list(seen)
 
 
 def _evidence(shown: Shown) -> Evidence:

@@ -27,6 +27,8 @@
     ├── TrainingCutOffError              retriable
     ├── AlarmLogUnavailableError         retriable
     ├── NotifierUnavailableError         retriable
+    ├── IdentityUnavailableError         retriable
+    ├── IdentityRefusedError             an answer of the identity provider that proves nobody
     └── ObjectTooLargeError              an object is larger than its reader allows
 
 A message says what must hold, what came, and what to change.
@@ -184,6 +186,16 @@ class NotifierUnavailableError(FusionError):
     """A notification could not be handed over; nobody may have heard of the alarm."""
 
     retriable = True
+
+
+class IdentityUnavailableError(FusionError):
+    """The identity provider did not answer; nobody can log in through it now."""
+
+    retriable = True
+
+
+class IdentityRefusedError(FusionError):
+    """What came back from the identity provider does not prove who somebody is."""
 
 
 class ObjectTooLargeError(FusionError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from console.accounts import Session
@@ -12,16 +14,21 @@ from console.charts import fan_of
 from console.commands import Asked
 from console.gauges import gauge_of
 from console.guard import Asker, accounts_of, client_of
+from console.history import FOREVER_NS, Lines
 from console.picture import Shown
 from console.rendering import page
 from console.rights import Role
 from console.routes.lookup import find_alarm, picture_of, visible
 from fusion.errors import BrokerUnavailableError, FusionError
+from fusion.plant import VideoStream
 from fusion.schema import AlarmCommand, AlarmEvent
 
 router = APIRouter(include_in_schema=False)
 MAX_SIGNALS = 8
 MAX_HISTORY = 50
+MAX_LINES = 200
+At = Annotated[int, Query(ge=0, lt=2**63 - 1)]
+"""When an episode began, in ns."""
 
 
 @router.get("/alarms")
@@ -29,16 +36,24 @@ async def alarm_list(request: Request, session: Asker) -> Response:
     """Return the list of alarms, those that need eyes first; the stream keeps it true."""
     rows = request.app.state.rows
     listed = picture_of(request).alarms(visible(request, session))
-    html = [rows.row(s, may_act=session.person.may(Role.OPERATOR, s.state.plant)) for s in listed]
+    html = [rows.row(s, session.person.may(Role.OPERATOR, s.state.plant)) for s in listed]
     return page(request, "alarms.html.j2", session, rows=html, wants_rows=True)
 
 
 @router.get("/alarms/{alarm_id}")
-async def alarm(request: Request, session: Asker, alarm_id: str, event: str = "") -> Response:
-    """Return everything about one alarm: of its newest episode, or of the one that is named."""
+async def alarm(
+    request: Request, session: Asker, alarm_id: str, event: str = "", at: At = 0
+) -> Response:
+    """Return everything about one alarm: of its newest episode, or of the one that is named.
+
+    ``at`` says when that one was raised: so it is found however long ago it was.
+    """
     shown = find_alarm(request, session, alarm_id)
     picture = picture_of(request)
-    raised = _raised(request, shown, event)
+    own = await _own(request, shown)
+    raised = await _raised(request, shown, event, at)
+    if raised is None and not event:
+        raised = next((e for e in own.events if e.transition == "raised"), None)
     score = None if raised is None else raised.score
     shares = {} if raised is None else raised.state.shares
     of_plant = picture.plants[shown.state.plant]
@@ -46,7 +61,7 @@ async def alarm(request: Request, session: Asker, alarm_id: str, event: str = ""
     definition = picture.configs.get(key) or next(
         (a for a in of_plant.plant.alarms if a.name == shown.state.name), None
     )
-    own = [e for e in reversed(picture.events) if _is_of(e, shown)]
+    address = shown.state.plant
     return page(
         request,
         "alarm.html.j2",
@@ -59,9 +74,12 @@ async def alarm(request: Request, session: Asker, alarm_id: str, event: str = ""
         shares=sorted(shares.items(), key=lambda item: -item[1]),
         gauges=[gauge_of(s) for s in (() if score is None else score.signals)[:MAX_SIGNALS]],
         fans=[fan_of(f) for f in (() if score is None else score.forecasts)],
-        history=own[:MAX_HISTORY],
-        episodes=[e for e in own if e.transition == "raised"][:10],
+        history=own.events[:MAX_HISTORY],
+        missing=own.missing,
+        episodes=[e for e in own.events if e.transition == "raised"][:10],
         verdict_on=picture.verdict_on,
+        address=address,
+        may_ask=session.person.may(Role.ENGINEER, address) and bool(of_plant.plant.setpoints),
         **_rights(session, shown),
     )
 
@@ -77,15 +95,24 @@ async def alarm_state(request: Request, session: Asker, alarm_id: str) -> Respon
 async def history(request: Request, session: Asker, alarm_id: str) -> Response:
     """Return what happened to the alarm, the newest first."""
     shown = find_alarm(request, session, alarm_id)
-    own = [e for e in reversed(picture_of(request).events) if _is_of(e, shown)]
-    return page(request, "history.html.j2", session, shown=shown, lines=own[:MAX_HISTORY])
+    own = await _own(request, shown)
+    return page(
+        request,
+        "history.html.j2",
+        session,
+        shown=shown,
+        lines=own.events[:MAX_HISTORY],
+        missing=own.missing,
+    )
 
 
 @router.get("/alarms/{alarm_id}/evidence")
-async def evidence(request: Request, session: Asker, alarm_id: str, event: str = "") -> Response:
+async def evidence(
+    request: Request, session: Asker, alarm_id: str, event: str = "", at: At = 0
+) -> Response:
     """Return picture and sound at the alarm, or why there are none."""
     shown = find_alarm(request, session, alarm_id)
-    raised = _raised(request, shown, event)
+    raised = await _raised(request, shown, event, at)
     found, why = None, "The journal no longer has the moment when it was raised."
     if raised is not None:
         try:
@@ -93,7 +120,40 @@ async def evidence(request: Request, session: Asker, alarm_id: str, event: str =
             found = await request.app.state.evidence.look(raised, quiet_ns=quiet_ns)
         except FusionError as absent:
             why = str(absent)
-    return page(request, "evidence.html.j2", session, evidence=found, why=why)
+    cameras = [
+        stream.name
+        for stream in picture_of(request).plants[shown.state.plant].plant.streams
+        if isinstance(stream, VideoStream)
+    ]
+    return page(
+        request,
+        "evidence.html.j2",
+        session,
+        evidence=found,
+        why=why,
+        cameras=cameras,
+        shown=shown,
+        raised=raised,
+    )
+
+
+@router.get("/alarms/{alarm_id}/clip/{stream}")
+async def clip(  # noqa: PLR0917 a path's and a query's fields are its parameters
+    request: Request, session: Asker, alarm_id: str, stream: str, event: str, at: At = 0
+) -> Response:
+    """Return what a camera saw shortly before and after the alarm was raised, as WebM."""
+    shown = find_alarm(request, session, alarm_id)
+    raised = await _raised(request, shown, event, at)
+    plant = picture_of(request).plants[shown.state.plant].plant
+    is_camera = any(s.name == stream and isinstance(s, VideoStream) for s in plant.streams)
+    if raised is None or not is_camera:
+        raise HTTPException(404, "not found")
+    made = await request.app.state.evidence.run(
+        partial(request.app.state.ports.witness.clip, raised, stream)
+    )
+    if made is None:
+        raise HTTPException(404, "not found")
+    return Response(made, media_type="video/webm")
 
 
 @router.post("/alarms/{alarm_id}/ask")
@@ -136,13 +196,34 @@ _SENT = {
 }
 
 
-def _raised(request: Request, shown: Shown, event_id: str) -> AlarmEvent | None:
-    """Return the event that raised the alarm: the one named, else the newest."""
+async def _raised(
+    request: Request, shown: Shown, event_id: str, at_ns: int = 0
+) -> AlarmEvent | None:
+    """Return the event that raised the alarm: the one named, else the newest in memory."""
     picture = picture_of(request)
-    if event_id:
-        raised = picture.raised(event_id)
-        return raised if raised is not None and _is_of(raised, shown) else None
-    return picture.last_raised((shown.state.plant, shown.state.name))
+    if not event_id:
+        return picture.last_raised((shown.state.plant, shown.state.name))
+    raised = picture.raised(event_id)
+    if raised is None and at_ns:
+        lines = await _own(request, shown, end_ns=at_ns + 1, most=1)
+        raised = next((e for e in lines.events if e.id == event_id), None)
+    is_it = raised is not None and _is_of(raised, shown) and raised.transition == "raised"
+    return raised if is_it else None
+
+
+async def _own(
+    request: Request, shown: Shown, *, end_ns: int = FOREVER_NS, most: int = MAX_LINES
+) -> Lines:
+    """Return the lines of the alarm, the newest first, as far back as they are kept."""
+    return await asyncio.to_thread(
+        request.app.state.history.search,
+        [e for e in picture_of(request).events if _is_of(e, shown)],
+        (shown.state.plant,),
+        end_ns=end_ns,
+        is_wanted=lambda event: event.state.name == shown.state.name,
+        most=most,
+        name=shown.state.name,
+    )
 
 
 def _rights(session: Session, shown: Shown) -> dict[str, bool]:

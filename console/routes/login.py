@@ -48,16 +48,21 @@ async def log_in(
         return page(request, "login.html.j2", None, status_code=401, why="Wrong name or password.")
     for limit, key in limits:
         limit.succeed(key)
-    accounts.note(name, "log in", "done", address=address)
+    return let_in(request, name, RedirectResponse("/", status_code=303))
+
+
+def let_in(request: Request, name: str, answer: Response) -> Response:
+    """Return ``answer`` with a new session of ``name``; whoever was logged in before is out."""
+    accounts = accounts_of(request)
+    accounts.note(name, "log in", "done", address=client_of(request))
     accounts.end_session(request.cookies.get(COOKIE, ""))
-    answer = RedirectResponse("/", status_code=303)
     answer.set_cookie(
         COOKIE,
-        accounts.open_session(person.name),
+        accounts.open_session(name),
         max_age=SESSION_S,
         httponly=True,
         samesite="strict",
-        secure=state.is_https,
+        secure=request.app.state.is_https,
     )
     return answer
 

@@ -1,28 +1,29 @@
-"""Pages about all plants: overview, journal, streams, models."""
+"""Pages about all plants: overview, journal, figures, streams."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from console.charts import sparkline
 from console.freshness import stale_since_ns
 from console.guard import Asker
-from console.picture import MAX_EVENTS
-from console.ports import Ports
+from console.history import FOREVER_NS, MAX_COUNTED, History, Lines
 from console.rendering import page
 from console.routes.lookup import picture_of, visible
-from fusion.alarms.kpis import TARGETS, kpis_of
-from fusion.errors import InputError
-from fusion.plant import NANOSECONDS, Plant
-from fusion.rollout.states import Entry, Rollout, replayed
+from fusion.alarms.kpis import TARGETS, Kpis, kpis_of
+from fusion.plant import NANOSECONDS
+from fusion.schema import AlarmEvent
 
 router = APIRouter(include_in_schema=False)
 MAX_LINES = 200
-MAX_STEPS = 20
+LEAD_NS = 30 * 86_400 * NANOSECONDS
+"""What stands may have been raised so long before."""
 PERIODS_H = (1, 8, 24, 168, 720)
 
 
@@ -48,17 +49,33 @@ async def overview(request: Request, session: Asker) -> Response:
 
 
 @router.get("/journal")
-async def journal(request: Request, session: Asker, text: str = "") -> Response:
-    """Return what happened to alarms, the newest first."""
+async def journal(
+    request: Request,
+    session: Asker,
+    text: str = "",
+    before: Annotated[int, Query(ge=0, lt=2**63)] = FOREVER_NS,
+) -> Response:
+    """Return what happened to alarms, the newest first, as far back as it is kept."""
     addresses = visible(request, session)
     wanted = text[:100].lower()
-    lines = [
-        event
-        for event in reversed(picture_of(request).events)
-        if event.state.plant in addresses
-        and (wanted in f"{event.state.plant} {event.state.name} {event.who or ''}".lower())
-    ][:MAX_LINES]
-    return page(request, "journal.html.j2", session, lines=lines, text=text[:100])
+    lines = await asyncio.to_thread(
+        request.app.state.history.search,
+        [e for e in picture_of(request).events if e.state.plant in addresses],
+        addresses,
+        end_ns=before,
+        is_wanted=lambda e: (
+            wanted in f"{e.state.plant} {e.state.name} {e.who or ''} {e.transition}".lower()
+        ),
+        most=MAX_LINES,
+    )
+    return page(
+        request,
+        "journal.html.j2",
+        session,
+        lines=lines,
+        text=text[:100],
+        is_newest=before == FOREVER_NS,
+    )
 
 
 @router.get("/kpi")
@@ -66,22 +83,41 @@ async def kpi(request: Request, session: Asker, hours: int = 24) -> Response:
     """Return how well the alarm system serves its operators, beside what ISA-18.2 asks for."""
     picture, addresses = picture_of(request), visible(request, session)
     hours = hours if hours in PERIODS_H else 24
-    events = [event for event in picture.events if event.state.plant in addresses]
+    kept = [event for event in picture.events if event.state.plant in addresses]
     ends_ns = [s.t_end_ns for a in addresses if (s := picture.plants[a].score) is not None]
-    end_ns = max([*ends_ns, *(e.t_ns for e in events)], default=0) + 1
+    end_ns = max([*ends_ns, *(e.t_ns for e in kept)], default=0) + 1
     start_ns = end_ns - hours * 3_600 * NANOSECONDS
+    counted = partial(_kpis, request.app.state.history, kept, addresses, start_ns, end_ns)
+    kpis, lines = await asyncio.to_thread(counted)
+    is_cut = lines.older_ns is not None and lines.older_ns > start_ns
+    oldest_ns = min((e.t_ns for e in kept), default=end_ns)
     return page(
         request,
         "kpi.html.j2",
         session,
-        kpis=kpis_of(events, start_ns=start_ns, end_ns=end_ns),
+        kpis=kpis,
         targets=TARGETS,
         hours=hours,
         periods=PERIODS_H,
         start_ns=start_ns,
         end_ns=end_ns,
-        is_cut=len(picture.events) == MAX_EVENTS and picture.events[0].t_ns > start_ns,
+        since_ns=lines.older_ns if is_cut else oldest_ns,
+        missing=f"at most {MAX_COUNTED} lines of each plant are counted"
+        if is_cut
+        else lines.missing,
     )
+
+
+def _kpis(
+    history: History,
+    kept: Sequence[AlarmEvent],
+    addresses: frozenset[str],
+    start_ns: int,
+    end_ns: int,
+) -> tuple[Kpis, Lines]:
+    """Return the figures, and what they are made of: also what was raised before and stands."""
+    lines = history.period(kept, addresses, start_ns=max(0, start_ns - LEAD_NS), end_ns=end_ns)
+    return kpis_of(lines.events, start_ns=start_ns, end_ns=end_ns), lines
 
 
 @router.get("/streams")
@@ -93,28 +129,3 @@ async def streams(request: Request, session: Asker) -> Response:
     return page(
         request, "streams.html.j2", session, plants=plants, num_unreadable=reader.num_unreadable
     )
-
-
-@router.get("/models")
-async def models(request: Request, session: Asker) -> Response:
-    """Return the model versions of every plant, what each does, and the steps that led there."""
-    picture, ports = picture_of(request), request.app.state.ports
-    plants = [picture.plants[address] for address in sorted(visible(request, session))]
-    cards = {
-        str(each.plant.address): await asyncio.to_thread(ports.models_of, each.plant)
-        for each in plants
-    }
-    rollouts = {
-        str(each.plant.address): await asyncio.to_thread(_rollout, ports, each.plant)
-        for each in plants
-    }
-    return page(request, "models.html.j2", session, plants=plants, cards=cards, rollouts=rollouts)
-
-
-def _rollout(ports: Ports, plant: Plant) -> tuple[Rollout, Sequence[Entry], str]:
-    """Return where the versions are, their newest steps, and why that cannot be told."""
-    try:
-        steps = ports.steps_of(plant)
-        return replayed(steps), steps[: -MAX_STEPS - 1 : -1], ""
-    except InputError as broken:
-        return Rollout(), (), str(broken)

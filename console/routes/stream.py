@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -11,11 +10,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from console.guard import COOKIE, Asker
-from console.picture import Shown
 from console.rights import Role
 from console.routes.lookup import visible
-from console.rows import RowCache
-from console.sync import Tab
+from console.sync import Tab, View
 
 PACE_S = 0.2
 """At most so often a tab is told something: faster nobody reads."""
@@ -28,13 +25,10 @@ router = APIRouter(include_in_schema=False)
 @router.get("/stream")
 async def stream(request: Request, session: Asker, rows: int = 0) -> StreamingResponse:
     """Tell a tab everything, then every change; ends with the session."""
-    cache: RowCache = request.app.state.rows
-    person = session.person
-
-    def render(shown: Shown) -> str:
-        return cache.row(shown, may_act=person.may(Role.OPERATOR, shown.state.plant))
-
-    tab = Tab(person.name, visible(request, session), wants_rows=rows == 1, render_row=render)
+    person, addresses = session.person, visible(request, session)
+    may_act = frozenset(a for a in addresses if person.may(Role.OPERATOR, a))
+    view = View(addresses, wants_rows=rows == 1, may_act=may_act)
+    tab = Tab(person.name, view, request.app.state.wording)
     return StreamingResponse(
         _messages(request, tab),
         media_type="text/event-stream",
@@ -54,20 +48,30 @@ async def _told(request: Request, tab: Tab) -> AsyncIterator[str]:
     num_beats = 0
     while not state.is_closing:
         reader = state.reader
+        told = tab.told
         message = tab.next(
             reader.picture, now_ns=state.ports.clock.now_ns(), away_since_ns=reader.away_since_ns
         )
-        text = f"event: picture\ndata: {json.dumps(message)}\n\n"
+        text = f"event: picture
+data: {message}
+
+"
         now_ns = state.ports.clock.monotonic_ns()
-        state.delivery.sent(text, epoch=message["epoch"], since=message["from"], now_ns=now_ns)
+        since = told[1] if told[0] == reader.picture.epoch else None
+        state.delivery.sent(text, epoch=reader.picture.epoch, since=since, now_ns=now_ns)
         yield text
-        await asyncio.sleep(PACE_S)
+        await asyncio.sleep(_to_next_moment_s())
         if not tab.is_behind(state.reader.picture):
             await state.bell.wait(timeout_s=BEAT_S - PACE_S)
         num_beats += 1
         if num_beats % BEATS_PER_CHECK == 0 and not await _is_valid(request):
             yield "event: ended\ndata: {}\n\n"
             return
+
+
+def _to_next_moment_s() -> float:
+    """Return how long to wait: all tabs are told at the same moments, so they share the text."""
+    return PACE_S - asyncio.get_running_loop().time() % PACE_S
 
 
 async def _is_valid(request: Request) -> bool:

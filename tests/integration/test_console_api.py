@@ -27,7 +27,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def machine(console: Served) -> dict[str, str]:
-    token = console.accounts.add_token("robot", [Grant(Role.ENGINEER, "demo/lab")])
+    token = console.accounts.tokens.add("robot", [Grant(Role.ENGINEER, "demo/lab")])
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -12,10 +12,11 @@ import pytest
 from fastapi.routing import APIRoute
 
 from console.accounts import IDLE_S, SESSION_S
+from console.app import ROUTES
 from console.guard import COOKIE, MAX_BODY_BYTES
 from console.picture import Picture
 from console.rights import Grant, Role
-from console.routes import access, alarms, api, login, lookup, pages, plants, stream
+from console.routes import lookup
 from flows import wiring
 from flows.rollout_journal import JOURNAL_FILE, journal_of
 from fusion.errors import InputError
@@ -115,7 +116,7 @@ def test_a_forged_session_is_refused_and_written_down(console: Served) -> None:
 
 def test_the_database_does_not_hold_what_logs_in(console: Served) -> None:
     secret = console.client.cookies[COOKIE]
-    token = console.accounts.add_token("robot", [Grant(Role.VIEWER)])
+    token = console.accounts.tokens.add("robot", [Grant(Role.VIEWER)])
     stored = b"".join(p.read_bytes() for p in console.settings.data_dir.glob("people.sqlite*"))
     for known in (secret, token, PASSWORD):
         assert known.encode() not in stored
@@ -244,7 +245,7 @@ def test_a_stranger_and_a_wrong_password_get_the_same_answer(console: Served) ->
 
 def test_a_token_opens_the_api_with_its_role_and_no_more(console: Served) -> None:
     console.client.cookies.clear()
-    token = console.accounts.add_token("robot", [Grant(Role.OPERATOR, "demo/lab")])
+    token = console.accounts.tokens.add("robot", [Grant(Role.OPERATOR, "demo/lab")])
     machine = {"Authorization": f"Bearer {token}"}
     alarm = console.client.get(f"/api/v1/alarms/{ALARM}", headers=machine).json()
     assert alarm["id"] in [
@@ -395,10 +396,11 @@ def test_a_what_if_that_cannot_be_answered_says_why(
 
 def test_what_reads_the_picture_runs_in_the_event_loop(console: Served) -> None:
     """The reader changes the picture there: a page made in a thread would see it half changed."""
-    in_threads = {"ask", "log_out", "show_login", "access", "add_person", "add_token"}
+    in_threads = {"ask", "log_out", "show_login", "account"}
+    in_threads |= {"access", "add_person", "change_person", "add_token", "revoke_token"}
     routes = [
         route.endpoint
-        for module in (access, alarms, api, login, pages, plants, stream)
+        for module in ROUTES
         for route in module.router.routes
         if isinstance(route, APIRoute)
     ]
@@ -409,7 +411,7 @@ def test_what_reads_the_picture_runs_in_the_event_loop(console: Served) -> None:
 def test_machines_are_told_nothing_before_everything_is_read(
     console: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = console.accounts.add_token("early", [Grant(Role.VIEWER)])
+    token = console.accounts.tokens.add("early", [Grant(Role.VIEWER)])
     monkeypatch.setattr(lookup, "picture_of", lambda _: Picture([PLANT]))
     headers = {"Authorization": f"Bearer {token}"}
     answer = console.client.get("/api/v1/alarms", headers=headers)

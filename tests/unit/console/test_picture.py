@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.picture import Picture
-from console.sync import Tab, alarm_id
+from console.sync import Tab, View, Wording, alarm_id
 from fusion.schema import AlarmState, Condition, Override
 from tests.console_app import ADDRESS, PLANT, alarm_state
 
@@ -40,19 +41,20 @@ steps = st.lists(st.one_of(states, st.sampled_from([TELL, RECONNECT])), max_size
 class Browser:
     """What ``console.js`` does with messages, no more."""
 
-    def __init__(self, addresses: frozenset[str]) -> None:
+    def __init__(self, addresses: frozenset[str], wording: Wording | None = None) -> None:
         self.addresses = addresses
+        self.wording = wording or Wording(lambda shown, _: shown.state.model_dump_json())
         self.rows: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self.connect()
 
     def connect(self) -> None:
-        self.tab = Tab(
-            "olga", self.addresses, wants_rows=True, render_row=lambda s: s.state.model_dump_json()
-        )
+        view = View(self.addresses, wants_rows=True, may_act=self.addresses)
+        self.tab = Tab("olga", view, self.wording)
         self.seen: tuple[str, int] | None = None
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def hear(self, text: str) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(text)
         if message["from"] is None:
             self.rows.clear()
         else:
@@ -61,6 +63,7 @@ class Browser:
             self.rows.pop(gone, None)
         self.rows |= {row["id"]: row["html"] for row in message["rows"]}
         self.counts, self.seen = message["counts"], (message["epoch"], message["revision"])
+        return message
 
 
 def naive(
@@ -75,6 +78,7 @@ def test_a_tab_shows_the_picture_whenever_it_was_told(
     taken: list[AlarmState | str], addresses: frozenset[str]
 ) -> None:
     picture, browser, applied = Picture([PLANT, OTHER]), Browser(addresses), list[AlarmState]()
+    neighbours = [Browser(frozenset(ADDRESSES[i:]), browser.wording) for i in (0, 1)]
     for step in [*taken, TELL]:
         if isinstance(step, AlarmState):
             picture.alarm_state(step)
@@ -82,6 +86,8 @@ def test_a_tab_shows_the_picture_whenever_it_was_told(
             continue
         if step == RECONNECT:
             browser.connect()
+        for neighbour in neighbours:  # who was told before takes nothing from who comes after
+            neighbour.hear(neighbour.tab.next(picture, now_ns=0, away_since_ns=None))
         browser.hear(browser.tab.next(picture, now_ns=0, away_since_ns=None))
         listed = naive(applied, addresses)
         assert browser.rows == {
@@ -105,9 +111,8 @@ def test_another_picture_is_told_whole() -> None:
     browser.hear(browser.tab.next(first, now_ns=0, away_since_ns=None))
     second = Picture([PLANT, OTHER])
     second.alarm_state(alarm_state("new"))
-    message = browser.tab.next(second, now_ns=0, away_since_ns=None)
+    message = browser.hear(browser.tab.next(second, now_ns=0, away_since_ns=None))
     assert message["from"] is None
-    browser.hear(message)
     assert list(browser.rows) == [alarm_id(second.alarms(frozenset(ADDRESSES))[0])]
 
 
@@ -116,6 +121,6 @@ def test_a_slow_tab_is_told_each_alarm_once_as_it_stands() -> None:
     browser.hear(browser.tab.next(picture, now_ns=0, away_since_ns=None))
     for revision in range(1_000):
         picture.alarm_state(alarm_state("busy", revision=revision))
-    message = browser.tab.next(picture, now_ns=0, away_since_ns=None)
+    message = browser.hear(browser.tab.next(picture, now_ns=0, away_since_ns=None))
     assert len(message["rows"]) == 1
     assert '"revision":999' in message["rows"][0]["html"]
