@@ -14,17 +14,20 @@ from connectors.media.opening import explained, open_media
 from fusion.errors import DeviceUnavailableError, InputError
 from fusion.plant import NANOSECONDS, AudioStream, Plant
 from fusion.plant.devices import SoundUrlDevice
-from fusion.ports import Clock, Observed
+from fusion.ports import Clock, Observed, Unusable
 from fusion.schema import AudioChunk
 
 _PCM16 = np.iinfo(np.int16)
+MIN_LOSS_NS = 5_000_000
+"""A smaller step in the count is its rounding: some containers count in milliseconds."""
 
 
 class SoundUrlSession:
     """Implements :class:`fusion.ports.DeviceSession` for sound over a network.
 
     ``sample_index`` counts the samples that were read; beside each chunk's own time it tells how
-    fast the sender's crystal runs. Samples that were lost on the way begin a new session.
+    fast the sender's crystal runs. Samples that were lost on the way, as the sender's own count
+    shows, are told, end their chunk and are counted as if they had been read: nothing is filled in.
 
     Raises:
         DeviceUnavailableError, DeviceRefusedError: No connection.
@@ -54,6 +57,7 @@ class SoundUrlSession:
         self._parts: list[NDArray[np.int16]] = []
         self._num_gathered = self._num_sent = 0
         self._t_start_ns = 0
+        self._next_ns: int | None = None
 
     @property
     def units(self) -> Mapping[str, str]:
@@ -90,6 +94,8 @@ class SoundUrlSession:
         length_ns = frame.samples * NANOSECONDS // frame.sample_rate
         # (A packet is received when its last sample is there.)
         t_frame_ns = self._time.ns(presentation_ns + length_ns, t_receive_ns=t_receive_ns)
+        found = self._note_loss(presentation_ns, t_receive_ns)
+        self._next_ns = presentation_ns + length_ns
         if not self._parts:
             self._t_start_ns = t_frame_ns - length_ns
         frame.pts = None  # the resampler need not count: nothing is dropped or filled in
@@ -98,8 +104,8 @@ class SoundUrlSession:
             self._parts.append(samples_N)
             self._num_gathered += len(samples_N)
         if self._num_gathered < self._device.chunk_s * self._stream.sample_rate_hz:
-            return []
-        return [self._chunk(t_receive_ns)]
+            return found
+        return [*found, self._chunk(t_receive_ns)]
 
     def position(self) -> str:
         """Return nothing: what was not heard is gone."""
@@ -108,6 +114,16 @@ class SoundUrlSession:
     def close(self) -> None:
         """Close the connection."""
         self._container.close()
+
+    def _note_loss(self, presentation_ns: int, t_receive_ns: int) -> list[Observed]:
+        """Return what came before a gap in the sender's count, and that there is one."""
+        lost_ns = 0 if self._next_ns is None else presentation_ns - self._next_ns
+        if lost_ns < MIN_LOSS_NS:
+            return []
+        found: list[Observed] = [self._chunk(t_receive_ns)] if self._parts else []
+        num_lost = lost_ns * self._stream.sample_rate_hz // NANOSECONDS
+        self._num_sent += num_lost
+        return [*found, Unusable(self._stream.name, f"{num_lost} samples were lost on the way")]
 
     def _chunk(self, t_receive_ns: int) -> AudioChunk:
         samples_N = np.concatenate(self._parts)

@@ -18,6 +18,7 @@ import polars as pl
 import soundfile
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -259,10 +260,17 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 def _require_pixels(path: Path, film: InputContainer, max_pixels: int) -> None:
     for video in film.streams.video:
-        if video.codec_context.width * video.codec_context.height > max_pixels:
+        # (PyAV's types do not say so, but a damaged header can leave a track without a codec.)
+        context: VideoCodecContext | None = video.codec_context
+        if context is None:
+            raise InputError(
+                f"the pictures of {path.name} must be coded in a way that this machine knows, and "
+                "the file does not say how they are; it is damaged, record it again"
+            )
+        if context.width * context.height > max_pixels:
             raise InputError(
                 f"pictures of {path.name} must have at most {max_pixels} pixels, they are "
-                f"{video.codec_context.width} x {video.codec_context.height}; scale the film down"
+                f"{context.width} x {context.height}; scale the film down"
             )
 
 

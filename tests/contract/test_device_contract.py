@@ -37,14 +37,18 @@ class Protocol:
     """Whether a connection to it can stay open and silent."""
     polls: bool = False
     """Whether it is asked what holds now, so that what held in between is not seen."""
+    stamps: bool = False
+    """Whether it says its own time with each value, and that clock can be set wrong here."""
 
 
 def on_files(kind: str) -> Protocol:
-    return Protocol(lambda folder: FolderPeer(folder, kind), keeps=True)
+    return Protocol(
+        lambda folder: FolderPeer(folder, kind), keeps=True, stamps=kind in {"csv", "parquet"}
+    )
 
 
 def on_opcua(stack: str) -> Protocol:
-    return Protocol(lambda folder: OpcUaPeer(folder, stack), freezes=True)
+    return Protocol(lambda folder: OpcUaPeer(folder, stack), freezes=True, stamps=True)
 
 
 def on_rtsp(kind: str) -> Protocol:
@@ -59,8 +63,8 @@ PROTOCOLS = {
     "mp4": on_files("mp4"),
     "asyncua": on_opcua("asyncua"),
     "node-opcua": on_opcua("node-opcua"),
-    "mqtt-json": Protocol(JsonPeer, freezes=True),
-    "sparkplug": Protocol(SparkplugPeer, freezes=True),
+    "mqtt-json": Protocol(JsonPeer, freezes=True, stamps=True),
+    "sparkplug": Protocol(SparkplugPeer, freezes=True, stamps=True),
     "modbus-tcp": Protocol(ModbusPeer, freezes=True, polls=True),
     "rtsp-camera": on_rtsp("camera"),
     "rtsp-sound": on_rtsp("sound"),
@@ -247,6 +251,29 @@ def test_a_black_hole_is_noticed_and_left_again(peer: Peer, protocol: Protocol) 
     with opened(peer) as session:
         peer.say(70.0)
         read_until(session, has(70.0))
+
+
+def test_a_clock_that_jumps_is_told_as_it_is(peer: Peer, protocol: Protocol) -> None:
+    """Both ways: what to do about it, is decided once for all protocols (alignment)."""
+    if not protocol.stamps:
+        assert not getattr(peer, "ahead_s", 0.0)
+        return
+    jumps = {20.0: 0.0, 40.0: 3_600.0, 60.0: -3_600.0, 80.0: 0.0}
+    began_ns = time.time_ns()
+    with opened(peer) as session:
+        try:
+            for value, ahead_s in jumps.items():
+                peer.ahead_s = ahead_s  # type: ignore[attr-defined]
+                peer.say(value)
+            found = read_until(session, has(*jumps))
+        finally:
+            peer.ahead_s = 0.0  # type: ignore[attr-defined]
+    ended_ns = time.time_ns()
+    for value, ahead_s in jumps.items():
+        (said,) = [each for each in found if has(value)([each])]
+        # (Sparkplug counts milliseconds.)
+        assert began_ns - 10**6 <= said.t_source_ns - round(ahead_s * 1e9) <= ended_ns
+        assert began_ns <= said.t_receive_ns <= ended_ns
 
 
 def test_a_flood_comes_in_bounded_parts_and_in_order(peer: Peer) -> None:

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.ports import Reading, Unusable
-from fusion.schema import AudioChunk, TelemetryBatch
+from fusion.schema import AudioChunk, TelemetryBatch, VideoFrame
 from tests.peers.folders import FolderPeer
 
 MAX_SAID = 1_000
 """No file of these tests has more than some thousand bytes: nothing may make many of it."""
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "wav", "flac"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "wav", "flac", "mp4"])
 @settings(deadline=None, max_examples=25)
 @given(
     changes=st.lists(
@@ -49,6 +49,6 @@ def test_a_damaged_file_costs_nothing_but_itself(
                     break
     assert newest in session.position()
     assert len(found) <= MAX_SAID
-    usable = (Reading, TelemetryBatch, AudioChunk, Unusable)
+    usable = (Reading, TelemetryBatch, AudioChunk, VideoFrame, Unusable)
     assert all(isinstance(each, usable) for each in found)
     assert not isinstance(found[-1], Unusable), "the last file is whole"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,7 +20,8 @@ from connectors.sound_card import SoundCardSession
 from fusion.errors import DeviceUnavailableError, InputError
 from fusion.plant import NANOSECONDS
 from fusion.plant.devices import CameraDevice, SoundCardDevice, SoundUrlDevice
-from fusion.schema import VideoFrame
+from fusion.ports import Unusable
+from fusion.schema import AudioChunk, VideoFrame
 from tests.clocks import START_NS
 from tests.peers.peer import CAMERA, CLOCK, MICROPHONE, plant_with
 
@@ -108,6 +112,38 @@ def test_damaged_pictures_end_the_connection_and_nothing_else(
     for frame in read_all(path):
         assert isinstance(frame, VideoFrame)
         assert frame.pixels_HW3.shape == (48, 64, 3)
+
+
+def test_lost_sound_is_told_counted_and_not_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mkv"
+    with av.open(path, "w") as file:
+        track = file.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        # A quarter of a second is there, a second is not, and a quarter is there again.
+        for at in [*range(0, 4_000, 1_000), *range(20_000, 24_000, 1_000)]:
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 1_000), np.int16), "s16", "mono")
+            frame.pts, frame.sample_rate, frame.time_base = at, 16_000, Fraction(1, 16_000)
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
+    told = {"name": "mic1", "protocol": "sound-url", "stream": "microphone", "url": str(path)}
+    plant = plant_with(MICROPHONE, [told | {"chunk_s": 0.2}])
+    device = plant.devices[0]
+    assert isinstance(device, SoundUrlDevice)
+    found: list[object] = []
+    with (
+        closing(SoundUrlSession(plant, device, clock=CLOCK)) as session,
+        contextlib.suppress(DeviceUnavailableError),
+    ):
+        for _ in range(100):
+            found += session.read(timeout_s=0.1)
+    (lost,) = [each.why for each in found if isinstance(each, Unusable)]
+    # The container counts in milliseconds, of 16 samples each.
+    num_lost = int(lost.removesuffix(" samples were lost on the way"))
+    assert abs(num_lost - 16_000) <= 16
+    chunks = [each for each in found if isinstance(each, AudioChunk)]
+    assert [each.sample_index for each in chunks if each.sample_index >= 4_000] == [
+        4_000 + num_lost
+    ]
+    assert all(len(each.samples_N) <= 4_000 for each in chunks)
 
 
 def test_a_stream_without_sound_is_explained(tmp_path: Path) -> None:
