@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-console soak faults check services services-stop lock clean
+.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-latency bench-rollback bench-console soak stack faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -55,6 +55,25 @@ PEERS_STAMP := $(PEERS)/.complete
 BENCH_OPTIONS ?=
 SOAK_OPTIONS ?=
 
+DOCS := .services/docs
+docs: setup  ## Build the documentation site into out/site; whole in itself
+	@test -x $(DOCS)/bin/mkdocs || { $(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOCS) && \
+	  $(BIN)/uv pip install --quiet --python $(DOCS)/bin/python --require-hashes --requirement docs/requirements.lock; }
+	$(DOCS)/bin/mkdocs build --strict
+
+reference: setup  ## Write docs/reference anew from the product
+	$(BIN)/python -m flows.reference docs/reference
+
+AUDIT := .services/audit
+audit: setup  ## SBOM into out/sbom.json, and known vulnerabilities of every locked package
+	@test -x $(AUDIT)/bin/pip-audit || { $(BIN)/uv venv --quiet --clear --python $(BIN)/python $(AUDIT) && \
+	  $(BIN)/uv pip install --quiet --python $(AUDIT)/bin/python --require-hashes --requirement deploy/audit.lock; }
+	deploy/audit.sh $(AUDIT)/bin
+
+bench-storage: setup  ## What a record costs to keep, on the broker and in the lake (about a minute)
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.storage
+
 bench-stream: setup $(PEERS_STAMP)  ## Measure beside bare clients and Quix Streams (about an hour; BENCH_OPTIONS=--short)
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.stream $(BENCH_OPTIONS)
@@ -63,12 +82,26 @@ bench-inference: setup  ## Measure ONNX Runtime, PyTorch and Triton side by side
 	deploy/triton/install.sh
 	$(BIN)/python -m benchmarks.inference $(BENCH_OPTIONS)
 
+bench-latency: setup  ## Ten plants in real time through Kafka, Triton and live: how late an alarm is (about 6 minutes)
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.latency $(BENCH_OPTIONS)
+
+bench-rollback: setup  ## Versions that misbehave on Triton, in real time: how long until they are back (about 5 minutes)
+	deploy/triton/install.sh
+	$(BIN)/python -m benchmarks.rollback $(BENCH_OPTIONS)
+
 bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a minute)
 	$(BIN)/python -m benchmarks.console
 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.soak $(SOAK_OPTIONS)
+
+STACK_OPTIONS ?=
+
+stack: setup  ## Everything real at once, part after part killed (about 25 minutes; STACK_OPTIONS="--minutes 3 --plants 2")
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.stack $(STACK_OPTIONS)
 
 FAULTS_OPTIONS ?= --page docs/reliability.md
 
@@ -86,7 +119,7 @@ check: setup  ## ruff, pyright, import rule, lock file
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/bootstrap.lock deploy/metrics.lock deploy/triton/triton.lock benchmarks/peers.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
+	@! grep -nE 'https?://|/root|/home' requirements.lock deploy/*.lock deploy/triton/triton.lock benchmarks/peers.lock docs/requirements.lock || { echo "lock files hold names, versions and hashes only" >&2; exit 1; }
 
 services:  ## Start a real Apache Kafka on 127.0.0.1:9092, without Docker
 	deploy/kafka/kafka.sh start
@@ -97,8 +130,16 @@ services-stop:  ## Stop it
 lock: setup  ## Resolve the dependencies of pyproject.toml anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+	# What the image holds: the same versions, without the tools of developers; and what builds it.
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file deploy/product.lock
+	echo hatchling | $(BIN)/uv pip compile - --constraint requirements.lock --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file deploy/build.lock
 	$(BIN)/uv pip compile benchmarks/peers.in --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file benchmarks/peers.lock
+	for name in docs/requirements deploy/audit; do \
+	  $(BIN)/uv pip compile $$name.in --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --no-emit-index-url --quiet --output-file $$name.lock || exit; done
 
 clean: services-stop  ## Remove the environment, services and output of demos
 	rm -rf $(VENV) .services out

@@ -27,6 +27,7 @@ READ_TIMEOUT = timedelta(seconds=5)
 REQUEST_TIMEOUT = timedelta(seconds=60)
 """For a whole request: 64 MiB at 1.1 MB/s."""
 PUT_RETRIES = 2
+PIECE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,21 @@ class LocalObjectStore:
             for each in (path, path.parent, path.parent.parent):
                 _to_disk(each)
 
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``path``, of any size."""
+        with _unavailable(self._where):
+            store = self._open()
+            _require_plain(key)
+            obstore.put(store, key, path)
+            stored = self._folder / key
+            for each in (stored, stored.parent):
+                _to_disk(each)
+
+    def fetch_file(self, key: str, path: Path) -> bool:
+        """Write what lies at ``key`` to ``path``; False when nothing does."""
+        with _unavailable(self._where):
+            return _fetch(LocalStore(self._folder), key, path)
+
     def get(self, key: str, *, max_bytes: int) -> bytes | None:
         """Return what lies at ``key``; None when nothing does.
 
@@ -110,6 +126,17 @@ class S3ObjectStore:
         with _unavailable(self._where):
             _require_plain(key)
             obstore.put(self._writes, key, content, use_multipart=False)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``path``, of any size, in parts that are tried again."""
+        with _unavailable(self._where):
+            _require_plain(key)
+            obstore.put(self._writes, key, path)
+
+    def fetch_file(self, key: str, path: Path) -> bool:
+        """Write what lies at ``key`` to ``path``; False when nothing does."""
+        with _unavailable(self._where):
+            return _fetch(self._writes, key, path)
 
     def get(self, key: str, *, max_bytes: int) -> bytes | None:
         """Return what lies at ``key``; None when nothing does."""
@@ -173,6 +200,24 @@ def _get(store: LocalStore | S3Store, key: str, max_bytes: int) -> bytes | None:
             f"the object {key} must not have more than {max_bytes} bytes, it has {num_bytes}"
         )
     return bytes(found.bytes())
+
+
+def _fetch(store: LocalStore | S3Store, key: str, path: Path) -> bool:
+    """Write an object to ``path`` piece by piece, each a request with bounds of its own."""
+    _require_plain(key)
+    try:
+        num_bytes = obstore.head(store, key)["size"]
+    except FileNotFoundError as missing:
+        if "NoSuchBucket" in str(missing):
+            raise
+        return False
+    with path.open("wb") as file:
+        for start in range(0, num_bytes, PIECE_BYTES):
+            length = min(PIECE_BYTES, num_bytes - start)
+            file.write(obstore.get_range(store, key, start=start, length=length))
+        file.flush()
+        os.fsync(file.fileno())
+    return True
 
 
 def _delete(store: LocalStore | S3Store, key: str) -> None:

@@ -15,6 +15,7 @@ from console.accounts import Accounts
 from console.assets import FOLDER, load_assets
 from console.bell import Bell
 from console.commands import Commands
+from console.delivery import Delivery
 from console.evidence import EvidenceCache
 from console.guard import Harden, NotLoggedInError
 from console.history import History
@@ -53,7 +54,7 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
     async def running(app: FastAPI) -> AsyncIterator[None]:
         bell = Bell()
         app.state.bell = bell
-        app.state.reader = Reader(ports, bell)
+        app.state.reader = Reader(ports, bell, app.state.delivery)
         app.state.hashing = ThreadPoolExecutor(MAX_HASHES_AT_ONCE, "console-hash")
         app.state.evidence = EvidenceCache(ports.witness)
         app.state.commands = Commands(ports)
@@ -81,6 +82,7 @@ def create_app(ports: Ports, accounts: Accounts, *, is_https: bool = False) -> F
     )
     app.state.ports, app.state.accounts = ports, accounts
     app.state.is_https, app.state.is_closing = is_https, False
+    app.state.delivery = Delivery()
     app.state.assets, app.state.environment = load_assets(), make_environment()
     app.state.rows = RowCache(app.state.environment)
     app.state.wording = Wording(app.state.rows.row)

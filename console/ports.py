@@ -86,9 +86,8 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What one live process counted of a version under test and of the one beside it."""
+    """What live processes counted of a version under test and of the one beside it."""
 
-    replica: str
     t_ns: int
     tested: str
     beside: str

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from console.bell import Bell
+from console.delivery import Delivery
 from console.picture import Picture
 from console.ports import Ports
 from console.topics import Change, change_of, first_offsets, topics_of
@@ -32,8 +33,8 @@ LOG = logging.getLogger(__name__)
 class Reader:
     """Keeps a picture up to date. ``start`` and ``close`` belong to the event loop."""
 
-    def __init__(self, ports: Ports, bell: Bell) -> None:
-        self._ports, self._bell = ports, bell
+    def __init__(self, ports: Ports, bell: Bell, delivery: Delivery) -> None:
+        self._ports, self._bell, self._delivery = ports, bell, delivery
         self.picture = Picture(ports.plants)
         self._away_since_ns: int | None = None
         self._heard: tuple[int, int] | None = None
@@ -52,6 +53,11 @@ class Reader:
         monotonic_ns, heard_ns = self._heard
         is_late = self._ports.clock.monotonic_ns() - monotonic_ns > PATIENCE_NS
         return heard_ns if is_late else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread that reads is there."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Begin to read."""
@@ -103,12 +109,18 @@ class Reader:
                 is_shown = True
                 self._in_loop(functools.partial(self._show, picture))
             elif is_shown and records:
-                self._in_loop(self._bell.ring)
+                self._in_loop(self._ring)
+
+    def _ring(self) -> None:
+        picture = self.picture
+        now_ns = self._ports.clock.monotonic_ns()
+        self._delivery.changed(picture.epoch, picture.revision, now_ns=now_ns)
+        self._bell.ring()
 
     def _show(self, picture: Picture) -> None:
         picture.is_complete = True
         self.picture, self._away_since_ns = picture, None
-        self._bell.ring()
+        self._ring()
 
     def _note_away(self, why: str) -> None:
         LOG.warning("the console waits for the broker: %s", why)

@@ -95,6 +95,11 @@ class Tab:
         self._epoch = ""
         self._num_events = self._revision = EVERYTHING
 
+    @property
+    def told(self) -> tuple[str, int]:
+        """The epoch, and the revision in it, up to which this tab was told."""
+        return self._epoch, self._revision
+
     def is_behind(self, picture: Picture) -> bool:
         """Return whether there is something to tell."""
         return self._epoch != picture.epoch or self._revision != picture.revision

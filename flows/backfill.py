@@ -29,6 +29,7 @@ from flows.backfill_shard import ShardDone, ShardJob
 from flows.gates import open_stored_gate
 from flows.learn import code_version
 from flows.settings import Settings
+from flows.trust import trusted_model
 from fusion.alarms import AlarmEngine
 from fusion.errors import InputError
 from fusion.manifest import load_manifest
@@ -155,9 +156,10 @@ class _Judged:
         self, plant: Plant, settings: Settings, model_dir: Path, data_version: str
     ) -> None:
         self._plant, self._data_version = plant, data_version
-        self._model_version = load_manifest(model_dir).version
+        with trusted_model(model_dir, settings) as folder:
+            self._model_version = load_manifest(folder).version
+            calibration = Calibration.load(folder)
         self._table = wiring.open_findings(settings, plant)
-        calibration = Calibration.load(model_dir)
         scorer = Scorer(calibration, plant, self._model_version)
         recall = Recall(plant, calibration, self._model_version)
         self._bench = Bench(plant, scorer, AlarmEngine(plant), recall)

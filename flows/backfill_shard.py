@@ -12,6 +12,7 @@ from flows import wiring
 from flows.backfill_folder import load_plan, num_windows_in, save_evidence
 from flows.gates import open_stored_gate
 from flows.settings import Settings
+from flows.trust import trusted_model
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
 from fusion.scoring import Calibration, Scorer
@@ -54,9 +55,13 @@ def compute_shard(job: ShardJob) -> ShardDone:
         return ShardDone(shard.num_ticks, num_windows_in(job.evidence_dir), is_reused=True)
     # As the live process has it: the number of threads can move the last bit.
     torch.set_num_threads(1)
-    plant, manifest = job.plant, load_manifest(job.model_dir)
-    inference = wiring.open_inference(job.model_dir)
-    with contextlib.closing(inference), open_stored_gate(plant, job.settings) as gate:
+    plant = job.plant
+    with (
+        trusted_model(job.model_dir, job.settings) as folder,
+        contextlib.closing(wiring.open_inference(folder)) as inference,
+        open_stored_gate(plant, job.settings) as gate,
+    ):
+        manifest = load_manifest(folder)
         records = wiring.open_lake(job.settings).read_in_arrival_order(
             plant.sense_topics, version=job.data_version, start=shard.start(), stop=shard.stop()
         )
@@ -64,8 +69,8 @@ def compute_shard(job: ShardJob) -> ShardDone:
             shard,
             records,
             plant,
-            windows=WindowEncoder(inference, plant, manifest, load_normaliser(job.model_dir)),
-            scorer=Scorer(Calibration.load(job.model_dir), plant, manifest.version),
+            windows=WindowEncoder(inference, plant, manifest, load_normaliser(folder)),
+            scorer=Scorer(Calibration.load(folder), plant, manifest.version),
             window_ticks=manifest.window_ticks,
             gate=gate,
         )

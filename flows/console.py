@@ -12,10 +12,12 @@ from console.app import create_app
 from console.ports import Beside, Compared, ModelCard, Outlook, Plan, Ports, SignOn, Step
 from console.rights import parse_grant
 from flows import wiring
+from flows.health import serve_health
+from flows.metrics.console import ConsoleMetrics
 from flows.models import models_of, newest_model
 from flows.rollout import promote, rollback
-from flows.rollout_figures import figures_of
 from flows.rollout_journal import journal_of
+from flows.rollout_seen import read_seen
 from flows.settings import Settings
 from flows.what_if import open_what_if, shown_tags
 from flows.witness import RecordedWitness
@@ -100,9 +102,13 @@ def _take_step(step: Step, settings: Settings) -> str:
 
 
 def _figures(plant: Plant, revision: int, settings: Settings) -> list[Beside]:
+    state = journal_of(settings, plant).state()
+    tested = state.challenger or state.champion
+    beside = state.champion if state.challenger else state.standby
     return [
-        Beside(each.replica, each.t_ns, each.tested, each.beside, each.seen)
-        for each in figures_of(settings, plant, revision=revision)
+        Beside(each.t_ns, tested, beside, each.seen)
+        for each in read_seen(settings, plant)
+        if each.revision == revision and tested in each.seen and beside in each.seen
     ]
 
 
@@ -177,6 +183,7 @@ def serve_console(
     is_https = settings.console_base_url.startswith("https")
     with open_accounts(settings) as accounts:
         app = create_app(open_ports(plants, settings), accounts, is_https=is_https)
+        metrics = ConsoleMetrics(app)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -195,7 +202,8 @@ def serve_console(
             accounts.first_admin(),
         )
         try:
-            server.run()
+            with serve_health(metrics, settings.health_address, metrics.registry):
+                server.run()
         except SystemExit as failed:  # uvicorn's way to say that it cannot listen
             raise SettingsError(
                 f"FUSION_CONSOLE_ADDRESS must be free on this machine, got "

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
+from fusion.schema import DeviceHealth
 
 HANG_S = 60.0
 """Longer than any single thing that a device's process waits for; then it is ended."""
@@ -24,12 +26,16 @@ FIRST_RESTART_S, MAX_RESTART_S = 1.0, 60.0
 STEADY_S = 300.0
 """After so long alive, a crash counts as the first one again."""
 STOP_S = 15.0
-MAX_LINE_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""Of a device with thousands of streams; what is longer is no line of ours."""
 
 Command = Callable[[str, int], Sequence[str]]
 """What starts the process of a device, given its name and the descriptor that it beats on."""
 Tell = Callable[[str, str, str], None]
 """Is told of a device, its state, and why."""
+Hear = Callable[[str, DeviceHealth, int], None]
+"""Hears how a device does, and how many bytes wait in its spool."""
 
 
 def device_command(plant_file: Path) -> Command:
@@ -66,6 +72,7 @@ class Edge:
         command: Starts one of them.
         clock: For patience.
         tell: Is told what happens.
+        hear: Hears how devices do.
         hang_s: A process that does not beat for so long is killed.
     """
 
@@ -77,6 +84,7 @@ class Edge:
         command: Command,
         clock: Clock,
         tell: Tell,
+        hear: Hear = lambda _device, _health, _bytes: None,
         hang_s: float = HANG_S,
     ) -> None:
         known = [device.name for device in plant.devices]
@@ -94,6 +102,7 @@ class Edge:
         self._command = command
         self._clock = clock
         self._tell = tell
+        self._hear = hear
         self._hang_ns = round(hang_s * NANOSECONDS)
         self._selector = selectors.DefaultSelector()
 
@@ -143,7 +152,7 @@ class Edge:
 
     def _listen(self, child: _Child) -> None:
         try:
-            came = os.read(child.pipe, MAX_LINE_BYTES)
+            came = os.read(child.pipe, READ_BYTES)
         except BlockingIOError:
             return
         if not came:
@@ -154,9 +163,15 @@ class Edge:
         child.unread = rest[-MAX_LINE_BYTES:]
         for line in lines:
             if line:
-                said = json.loads(line)
-                child.state = said["state"]
-                self._tell(child.device, said["state"], said["why"])
+                self._take(child, json.loads(line))
+
+    def _take(self, child: _Child, said: dict[str, Any]) -> None:
+        if "health" in said:
+            health = DeviceHealth.model_validate(said["health"])
+            self._hear(child.device, health, said["spool_bytes"])
+            return
+        child.state = said["state"]
+        self._tell(child.device, said["state"], said["why"])
 
     def _look_after(self, child: _Child) -> None:
         """See whether a process has ended, or hangs."""

@@ -1,7 +1,8 @@
 """The process of one device: ``python -m flows.edge_device PLANT DEVICE --beat-fd N``.
 
 ``fusion edge run`` starts one for each device and starts it again when it ends or hangs. It tells
-its parent through a pipe that it lives (an empty line) and when its state changes (JSON).
+its parent through a pipe that it lives (an empty line), when its state changes, and every ten
+seconds how it does (JSON).
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from pathlib import Path
 
 from flows import wiring
 from flows.device_wiring import session_opener
+from flows.logs import begin_service
 from flows.plant_files import load_plant
 from flows.schemas import publish_schemas
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
+from flows.tracing import SendTracer, open_tracer
 from fusion.edge import DeviceRun, State
 from fusion.errors import FusionError
 from fusion.plant import Plant
 from fusion.plant.devices import Device
+from fusion.schema import DeviceHealth
 from fusion.stream.spool import SpoolingPublisher
 
 
@@ -65,6 +69,10 @@ class _Parent:
     def tell(self, state: State, why: str) -> None:
         self._write(json.dumps({"state": state, "why": why[:2_000]}))
 
+    def health(self, health: DeviceHealth, spool_bytes: int) -> None:
+        said = {"health": health.model_dump(mode="json"), "spool_bytes": spool_bytes}
+        self._write(json.dumps(said))
+
     def _write(self, line: str) -> None:
         try:
             self._pipe.write(f"{line}\n")
@@ -79,6 +87,7 @@ def run_device(plant: Plant, device: Device, settings: Settings, parent: _Parent
         contextlib.closing(
             wiring.open_sender(settings, plant, source=f"edge-{device.name}")
         ) as publisher,
+        open_tracer(settings, f"edge-{device.name}") as tracer,
     ):
         publish_schemas(plant, publisher)
         spool = publisher if isinstance(publisher, SpoolingPublisher) else None
@@ -92,6 +101,10 @@ def run_device(plant: Plant, device: Device, settings: Settings, parent: _Parent
             forward=lambda: None if spool is None else void(spool.flush(0.0)),
             num_waiting=lambda: 0 if spool is None else spool.waiting_records,
             on_state=parent.tell,
+            on_health=lambda health: parent.health(
+                health, 0 if spool is None else spool.waiting_bytes
+            ),
+            trace=tracer and SendTracer(tracer),
         )
         try:
             while not should_stop() and not parent.is_gone and run.step():
@@ -122,8 +135,9 @@ def main() -> None:
     parent = _Parent(told.beat_fd)
     parent.beat()
     try:
-        plant = load_plant(told.plant)
-        run_device(plant, plant.device(told.device), Settings.load(), parent)
+        plant, settings = load_plant(told.plant), Settings.load()
+        begin_service(settings, f"edge-{told.device}")
+        run_device(plant, plant.device(told.device), settings, parent)
     except FusionError as error:
         parent.tell("refused", f"{type(error).__name__}: {error}")
         sys.exit(75 if error.retriable else 2)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from fusion.errors import InputError
 from fusion.features import Layout
 from fusion.manifest import MANIFEST_FILE, Manifest, load_manifest
 from fusion.model.export import ENCODER, PREDICTOR
-from fusion.rollout.parity import Deviation, require_parity
+from fusion.rollout.parity import Deviation, deviations_of, require_parity
+from fusion.signing import NOT_LISTED
 from fusion.training.package import (
     GOLDEN_FILE,
     WEIGHTS_FILE,
@@ -107,16 +108,23 @@ def check_parity(model_dir: Path) -> dict[str, list[Deviation]]:
     return found
 
 
-def quantised(model_dir: Path) -> Path:
+def quantised(
+    model_dir: Path,
+    *,
+    source: Path | None = None,
+    sealed: Callable[[Path], object] = lambda _: None,
+) -> Path:
     """Return a version beside ``model_dir`` with weights of 8 bits: made, or there already.
 
     It is a version like any other: it has its own manifest and golden outputs, proves itself as a
-    challenger, and can be rolled back.
+    challenger, and can be rolled back. ``source`` is the folder to read the model from, where that
+    is a checked copy; ``sealed`` is given the new folder when that is complete.
 
     Raises:
         ParityError: It differs from the model too much; nothing was written.
     """
-    manifest = load_manifest(model_dir)
+    read_from = source or model_dir
+    manifest = load_manifest(read_from)
     if manifest.precision == INT8:
         return model_dir
     target = model_dir.with_name(f"{model_dir.name}-{INT8}")
@@ -124,22 +132,34 @@ def quantised(model_dir: Path) -> Path:
         return target
     with new_folder(target) as folder:
         for network in NETWORKS:
-            wiring.quantise(model_dir / f"{network}.onnx", folder / f"{network}.onnx")
+            wiring.quantise(read_from / f"{network}.onnx", folder / f"{network}.onnx")
         arrays = {}
         with contextlib.closing(wiring.open_inference(folder)) as inference:
             for network in NETWORKS:
-                inputs, golden = load_golden(model_dir, network)
+                inputs, golden = load_golden(read_from, network)
                 answered = inference.infer(network, inputs)
                 require_parity(
                     answered, golden, who=f"{model_dir.name} {network} in int8", precision=INT8
                 )
                 arrays |= golden_arrays(network, inputs, answered)
-        for file in _scoring_files(model_dir):
+        for file in _scoring_files(read_from):
             shutil.copyfile(file, folder / file.name)
         write_golden(folder, arrays)
         own = manifest.model_copy(update={"version": target.name, "precision": INT8})
         (folder / MANIFEST_FILE).write_text(own.model_dump_json(indent=2), encoding="utf-8")
+        sealed(folder)
     return target
+
+
+def int8_loss(model_dir: Path, quantised_dir: Path) -> float:
+    """Return how far 8 bits lie from the model on the golden windows, as ``Deviation.relative``."""
+    return max(
+        each.relative
+        for network in NETWORKS
+        for each in deviations_of(
+            load_golden(quantised_dir, network)[1], load_golden(model_dir, network)[1]
+        )
+    )
 
 
 def _fill(
@@ -171,8 +191,9 @@ def _fill(
 
 def _scoring_files(model_dir: Path) -> Iterator[Path]:
     """Yield manifest, normaliser and thresholds: all but networks, weights and golden windows."""
+    others = {WEIGHTS_FILE, GOLDEN_FILE} | NOT_LISTED  # (the list is that of another folder)
     for file in sorted(model_dir.iterdir()):
-        if file.suffix != ".onnx" and file.name not in {WEIGHTS_FILE, GOLDEN_FILE}:
+        if file.suffix != ".onnx" and file.name not in others:
             yield file
 
 
@@ -193,3 +214,20 @@ def _require_same(target: Path, serving: dict[str, str]) -> None:
             f"a version never changes, but {target} holds {kept} and this export is {serving}; "
             "remove that folder once no server has loaded it, or train a new version"
         )
+    network = target / "1" / "model.onnx"
+    code = target / "1" / "model.py"
+    is_code_ours = serving["backend"] != "python" or _same_bytes(code, wiring.PYTHON_MODEL)
+    if not is_code_ours or _sha256(network) != serving["sha256"]:
+        changed = network if is_code_ours else code
+        raise InputError(
+            f"{changed} must be as it was exported, and is not; find out who changed it, remove "
+            f"{target} and export again"
+        )
+
+
+def _sha256(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _same_bytes(file: Path, other: Path) -> bool:
+    return file.is_file() and file.read_bytes() == other.read_bytes()

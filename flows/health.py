@@ -1,8 +1,9 @@
-"""Whether the live process is alive, and whether it is ready: two answers over HTTP.
+"""Whether a process is alive, whether it is ready, and its metrics: three answers over HTTP.
 
 *Live* is false when the loop has stopped going round, or when a partition has records to read and
 none was read for a minute: a supervisor should then restart the process. *Ready* is false until
-the process reads something, and while the broker is away. Restarting would not help there.
+the process reads something, while the broker or inference is away, and while records come but no
+tick closes. Restarting would not help there.
 """
 
 from __future__ import annotations
@@ -13,31 +14,58 @@ import json
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from fusion.errors import SettingsError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock
+from fusion.stream.figures import LiveFigures
 from fusion.stream.progress import ProgressWatch
+from fusion.stream.standstill import Standstill
 
 MAX_SILENCE_S = 120.0
 """Longer than any wait for the broker or for inference that the loop makes between two beats."""
 
 
+Answer = tuple[bool, dict[str, Any]]
+"""Whether all is well, and what was seen."""
+
+
+class Answers(Protocol):
+    """What a long-running process can say of itself. Asked by threads of the server."""
+
+    def live(self) -> Answer:
+        """Return whether a restart would not help, and what was seen."""
+        ...
+
+    def ready(self) -> Answer:
+        """Return whether it does its work, and what was seen."""
+        ...
+
+
 class Health:
-    """What the loop last said of itself. Written by the loop, read by the server's threads."""
+    """What the live loop last said of itself. Written by it, read by the server's threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._beat_ns = clock.monotonic_ns()
         self._progress = ProgressWatch()
         self._away: str | None = "not started"
+        self._standstill = Standstill()
 
     def beat(self, progress: ProgressWatch) -> None:
         """Note that the loop goes round, and where reading stands."""
         seen = ProgressWatch()
         seen.lags, seen.lost = dict(progress.lags), dict(progress.lost)
-        self._progress, self._away, self._beat_ns = seen, None, self._clock.monotonic_ns()
+        self._progress, self._away = seen, progress.waits_for
+        self._beat_ns = self._clock.monotonic_ns()
+
+    def figures(self, figures: LiveFigures) -> None:
+        """Note how the plants do."""
+        self._standstill.see(figures)
 
     def away(self, reason: str) -> None:
         """Note that the broker is away, and that the process tries again."""
@@ -47,7 +75,7 @@ class Health:
             self._clock.monotonic_ns(),
         )
 
-    def live(self) -> tuple[bool, dict[str, Any]]:
+    def live(self) -> Answer:
         """Return whether a restart would not help, and what was seen."""
         now_ns = self._clock.monotonic_ns()
         silence_s = (now_ns - self._beat_ns) / NANOSECONDS
@@ -61,17 +89,24 @@ class Health:
         is_live = silence_s <= MAX_SILENCE_S and not stuck
         return is_live, {"silent_for_s": round(silence_s, 1), "stuck": stuck}
 
-    def ready(self) -> tuple[bool, dict[str, Any]]:
+    def ready(self) -> Answer:
         """Return whether the process reads its partitions, how far it is behind, what it lost."""
         lags = {f"{p.topic}/{p.partition}": lag.offsets for p, lag in self._progress.lags.items()}
         lost = {f"{p.topic}/{p.partition}": n for p, n in self._progress.lost.items()}
-        is_ready = self._away is None and bool(lags)
-        return is_ready, {"waits_for": self._away, "lag": lags, "lost": lost}
+        still_s = self._standstill.stuck_s()
+        is_ready = self._away is None and bool(lags) and not still_s
+        seen = {"waits_for": self._away, "lag": lags, "lost": lost}
+        return is_ready, seen | {"no_tick_closes_for_s": still_s}
 
 
 @contextlib.contextmanager
-def serve_health(health: Health, address: str) -> Iterator[str | None]:
+def serve_health(
+    health: Answers, address: str, registry: CollectorRegistry | None = None
+) -> Iterator[str | None]:
     """Answer at ``address`` (``host:port``; nothing when it is empty), and yield where.
+
+    With ``registry`` its metrics are at ``/metrics``. Whoever can reach the address can read them:
+    they tell names of plants and streams, no values and no secrets.
 
     Raises:
         SettingsError: The port is taken, or is not this machine's.
@@ -81,7 +116,7 @@ def serve_health(health: Health, address: str) -> Iterator[str | None]:
         return
     host, _, port = address.rpartition(":")
     try:
-        server = http.server.ThreadingHTTPServer((host, int(port)), _handler(health))
+        server = http.server.ThreadingHTTPServer((host, int(port)), _handler(health, registry))
     except OSError as taken:
         raise SettingsError(
             f"FUSION_HEALTH_ADDRESS must be free on this machine, got {address}: {taken}; "
@@ -95,18 +130,28 @@ def serve_health(health: Health, address: str) -> Iterator[str | None]:
         server.server_close()
 
 
-def _handler(health: Health) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(
+    health: Answers, registry: CollectorRegistry | None
+) -> type[http.server.BaseHTTPRequestHandler]:
     answers = {"/health/live": health.live, "/health/ready": health.ready}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path not in answers:
+            path = self.path.partition("?")[0]
+            if path == "/metrics" and registry is not None:
+                encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+                self._answer(HTTPStatus.OK, content_type, encode(registry))
+            elif path in answers:
+                is_well, seen = answers[path]()
+                status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+                body = json.dumps({"ok": is_well} | seen).encode()
+                self._answer(status, "application/json", body)
+            else:
                 self.send_error(HTTPStatus.NOT_FOUND, f"ask {' or '.join(answers)}")
-                return
-            is_well, seen = answers[self.path]()
-            body = json.dumps({"ok": is_well} | seen).encode()
-            self.send_response(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE)
-            self.send_header("Content-Type", "application/json")
+
+        def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -12,6 +12,7 @@ from flows.export import triton_names
 from flows.rollout_watch import RolloutWatch, Watched
 from flows.serving import open_serving
 from flows.settings import Settings
+from flows.trust import trusted_model
 from fusion.alarms import AlarmEngine
 from fusion.errors import InferenceUnavailableError, InputError
 from fusion.features import Normaliser
@@ -28,6 +29,16 @@ from fusion.training.package import load_normaliser
 
 SHADOW_DEADLINE_S = 0.5
 """A challenger that hangs costs the champion at most so long, until its breaker opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a version's folder held when it was opened; the folder is not read again."""
+
+    manifest: Manifest
+    inference: Inference
+    calibration: Calibration
+    normaliser: Normaliser
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,7 @@ class InService:
         self._settings = settings
         self._clock = clock
         self._rollout = rollout
-        self._open: dict[tuple[Path, bool], tuple[Manifest, Inference, Calibration]] = {}
+        self._open: dict[tuple[Path, bool], _Opened] = {}
         if rollout is not None:
             rollout.open_probe = self._opened
 
@@ -143,31 +154,36 @@ class InService:
     ) -> Served:
         key = (model_dir, is_shadow)
         if key not in self._open:
-            manifest = load_manifest(model_dir)
-            manifest.require_fits(plant)
             deadline_s = SHADOW_DEADLINE_S if is_shadow else None
-            inference = open_serving(model_dir, self._settings, deadline_s=deadline_s)
-            self._open[key] = (manifest, inference, Calibration.load(model_dir))
-        manifest, inference, calibration = self._open[key]
-        manifest.require_fits(plant)
-        version = manifest.version
+            with trusted_model(model_dir, self._settings) as folder:
+                manifest = load_manifest(folder)
+                manifest.require_fits(plant)
+                self._open[key] = _Opened(
+                    manifest,
+                    open_serving(folder, self._settings, deadline_s=deadline_s),
+                    Calibration.load(folder),
+                    load_normaliser(folder),
+                )
+        opened = self._open[key]
+        opened.manifest.require_fits(plant)
+        version = opened.manifest.version
         if self._rollout is not None:
             meter = self._rollout.meter(version)
         else:
             meter = meters.setdefault(version, Meter(self._clock))
         return Served(
             model_dir,
-            manifest,
-            MeteredInference(inference, meter, self._clock),
-            calibration,
-            load_normaliser(model_dir),
+            opened.manifest,
+            MeteredInference(opened.inference, meter, self._clock),
+            opened.calibration,
+            opened.normaliser,
             meter,
         )
 
     def _opened(self, model_dir: Path) -> Inference | None:
-        for (opened, _), (_, inference, _) in self._open.items():
-            if opened == model_dir:
-                return inference
+        for (open_dir, _), opened in self._open.items():
+            if open_dir == model_dir:
+                return opened.inference
         return None
 
     def _close_unused(self) -> None:
@@ -175,11 +191,11 @@ class InService:
         used |= {(m.listens.model_dir, True) for m in self.models.values() if m.listens}
         still_open = {model_dir for model_dir, _ in used}
         for key in [key for key in self._open if key not in used]:
-            manifest, inference, _ = self._open.pop(key)
-            inference.close()
+            opened = self._open.pop(key)
+            opened.inference.close()
             # (At the end of the process the server keeps what the next one will ask for.)
             if self.models and key[0] not in still_open and self._settings.inference == "triton":
-                self._unload(manifest)
+                self._unload(opened.manifest)
 
     def _unload(self, manifest: Manifest) -> None:
         try:

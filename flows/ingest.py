@@ -104,6 +104,17 @@ def ingest_once(
     )
 
 
+def left_to_ingest(source: Source, lake: Lake) -> dict[str, int]:
+    """Return, per topic, how many offsets the broker has that the lake has not come to.
+
+    Raises:
+        BrokerUnavailableError, LakeUnavailableError: One of them is away.
+    """
+    starts, stored = source.start_offsets(), lake.next_offsets()
+    ends = source.end_offsets()
+    return _per_topic(_left(ends, {part: max(starts[part], stored.get(part, 0)) for part in ends}))
+
+
 def _require_onward(
     starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> None:

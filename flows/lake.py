@@ -7,6 +7,7 @@ question about the model answered from what it saw.
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping, Sequence
 
 from flows.settings import Settings
@@ -27,18 +28,30 @@ def model_data_versions(settings: Settings) -> dict[str, str]:
     root = settings.models_dir
     found: dict[str, str] = {}
     for path in sorted(root.glob(f"*/*/{MANIFEST_FILE}")):
+        if path.parent.name.startswith("."):  # (being written)
+            continue
         name = path.parent.relative_to(root).as_posix()
         found[name] = load_manifest(path.parent).data_version
     return found
 
 
+def examined_versions(settings: Settings) -> dict[str, str]:
+    """Return the lake's version that each frozen examination is made of."""
+    found: dict[str, str] = {}
+    for path in sorted(settings.retraining_dir.glob("*/examinations/*.json")):
+        said = json.loads(path.read_text(encoding="utf-8"))["data_version"]
+        found[f"{path.parents[1].name}/{path.stem}"] = said
+    return found
+
+
 def named_versions(settings: Settings, keep: Sequence[str] = ()) -> dict[str, Named]:
-    """Return, per topic, the versions that models or ``keep`` name.
+    """Return, per topic, the versions that models, examinations or ``keep`` name.
 
     Raises:
         InputError: A manifest cannot be read, or one of ``keep`` is no version's name.
     """
     names = [(f"model {name}", said) for name, said in model_data_versions(settings).items()]
+    names += [(f"examination {name}", said) for name, said in examined_versions(settings).items()]
     names += [("--keep", said) for said in keep]
     found: dict[str, dict[int, list[str]]] = {}
     for who, said in names:

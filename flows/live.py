@@ -21,7 +21,7 @@ from fusion.alarms import AlarmEngine
 from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, InputError
 from fusion.plant import Plant
 from fusion.ports import Source
-from fusion.schema import Lost, TopicPartition
+from fusion.schema import Lost, Record, TopicPartition
 from fusion.stream.alarm_topics import kept_of
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import (
@@ -33,6 +33,7 @@ from fusion.stream.checkpoint import (
     scorer_of,
     shard_checkpoint_of,
 )
+from fusion.stream.figures import LiveFigures
 from fusion.stream.intake import Gate, Intake
 from fusion.stream.live import Live
 from fusion.stream.placement import Homes, require_same_topics
@@ -64,6 +65,8 @@ def open_live(
     on_beat: Callable[[ProgressWatch], None] = lambda _: None,
     on_lost: Callable[[Lost], None] = log_lost,
     on_paused: Callable[[InferenceUnavailableError], None] = log_paused,
+    on_figures: Callable[[LiveFigures], None] | None = None,
+    on_taken: Callable[[Sequence[Record]], None] | None = None,
     rollout: RolloutWatch | None = None,
 ) -> Iterator[Live]:
     """Yield the live process of plants that share a prefix, each resumed from its checkpoint.
@@ -113,6 +116,8 @@ def open_live(
             on_lost,
             on_paused,
             should_reopen=lambda: service.has_changed(live),
+            on_figures=on_figures,
+            on_taken=on_taken,
         )
         stack.callback(live.close)
         if skip_backlog:
@@ -303,6 +308,8 @@ def watch(
     on_away: Callable[[BrokerUnavailableError, float], None] = lambda _error, _pause_s: None,
     on_lost: Callable[[Lost], None] = log_lost,
     on_paused: Callable[[InferenceUnavailableError], None] = log_paused,
+    on_figures: Callable[[LiveFigures], None] | None = None,
+    on_taken: Callable[[Sequence[Record]], None] | None = None,
     rollout: RolloutWatch | None = None,
 ) -> Iterator[tuple[Live, Step]]:
     """Yield every step for ever, also across times when the broker is away.
@@ -321,6 +328,8 @@ def watch(
                 on_beat=on_beat,
                 on_lost=on_lost,
                 on_paused=on_paused,
+                on_figures=on_figures,
+                on_taken=on_taken,
                 rollout=rollout,
             ) as live:
                 for step in run_live(live, should_stop=should_stop):

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from flows.settings import Settings
 from fusion.errors import InputError
+from fusion.manifest import MANIFEST_FILE
 from fusion.plant import Plant
 
 
 def models_of(settings: Settings, plant: Plant) -> list[Path]:
     """Return the complete model versions of ``plant``, oldest first."""
     folder = settings.models_dir / plant.prefix
-    return sorted(path.parent for path in folder.glob("*/manifest.json"))
+    found = (path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    # What is being written has a name that begins with a dot: nobody may take it for a version.
+    return sorted(each for each in found if not each.name.startswith("."))
 
 
 def newest_model(settings: Settings, plant: Plant) -> Path:

@@ -17,12 +17,15 @@ from fusion.errors import InputError
 from fusion.plant import NANOSECONDS
 
 START_S, STOP_S, LOOK_S = 120, 10, 0.2
-_COMMAND = ("-m", "prefect", "server", "start", "--no-services", "--no-ui", "--analytics-off")
+_COMMAND = ("-m", "prefect", "server", "start", "--no-ui", "--analytics-off")
 
 
 @contextlib.contextmanager
-def one_server() -> Iterator[None]:
-    """Let this process and its workers speak to one Prefect API; the configured one, if any.
+def one_server(*, has_schedules: bool = False) -> Iterator[str]:
+    """Let this process and its workers speak to one Prefect API; yield its address.
+
+    It is the configured one, if any, else one of our own; with ``has_schedules`` that starts flows
+    when their time has come.
 
     Without it each worker would start an ephemeral server of its own, and leave it running behind
     it. The server is out of Ctrl-C's reach: who is stopped must still be able to say so.
@@ -30,13 +33,14 @@ def one_server() -> Iterator[None]:
     Raises:
         InputError: The server does not start.
     """
-    if PREFECT_API_URL.value():
-        yield
+    if configured := PREFECT_API_URL.value():
+        yield configured
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    options = ("--host", "127.0.0.1", "--port", str(port), "--log-level", "ERROR")
+    services = () if has_schedules else ("--no-services",)
+    options = (*services, "--host", "127.0.0.1", "--port", str(port), "--log-level", "ERROR")
     server = subprocess.Popen(
         [sys.executable, *_COMMAND, *options],
         stdin=subprocess.DEVNULL,
@@ -48,7 +52,7 @@ def one_server() -> Iterator[None]:
     try:
         _wait(url, server)
         with temporary_settings({PREFECT_API_URL: url}):
-            yield
+            yield url
     finally:
         server.terminate()
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flows.replay_payloads import sent_ns
 from fusion.errors import InputError, SpoolFullError
 from fusion.plant import NANOSECONDS, Plant, StreamSender
+from fusion.plant.sending import Trace
 from fusion.ports import Clock, Publisher
 from fusion.schema import Message, Payload
 
@@ -42,6 +43,7 @@ def replay(
     on_progress: Callable[[ReplayReport], None] = lambda _: None,
     source: str = "replay",
     max_pause_s: float = MAX_PAUSE_S,
+    trace: Trace | None = None,
 ) -> ReplayReport:
     """Publish ``payloads`` and return what was published.
 
@@ -61,7 +63,7 @@ def replay(
         )
     epoch = f"{source}-{clock.now_ns()}"
     senders = {
-        stream.name: StreamSender(plant, stream.name, source=source, epoch=epoch)
+        stream.name: StreamSender(plant, stream.name, source=source, epoch=epoch, trace=trace)
         for stream in plant.streams
     }
     outbox = _Outbox(publisher, clock, on_progress)

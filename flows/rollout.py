@@ -12,6 +12,7 @@ from flows.models import models_of
 from flows.rollout_journal import RolloutJournal, journal_of
 from flows.serving import open_serving
 from flows.settings import Settings
+from flows.trust import trusted_model
 from fusion.errors import InferenceUnavailableError, InputError, ModelBrokenError
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
@@ -65,6 +66,11 @@ def promote(
     state = journal.state()
     if state.champion == version:
         raise InputError(f"{version} is the champion already")
+    if state.challenger not in {None, version}:
+        raise InputError(
+            f"one version at a time proves itself, and {state.told()}; promote that one on, or "
+            f"take it back with `fusion models rollback`, then promote {version}"
+        )
     if state.challenger is None:
         state = journal.append(state, Action.LOADED, version, who=who, why=why, t_ns=clock.now_ns())
     if state.stage is Action.LOADED and state.challenger == version:
@@ -102,7 +108,10 @@ def rollback(settings: Settings, plant: Plant, *, who: str, why: str) -> Rollout
     is_early = state.stage in {Action.LOADED, Action.PROBED}
     action = Action.REFUSED if is_early else Action.ROLLED_BACK
     if leaving is None or action not in state.possible():
-        raise InputError(f"there must be a version to go back to ({state.told()})")
+        raise InputError(
+            f"there must be a version to go back to, and {state.told()}, with nobody beside it; "
+            "promote the version that shall serve instead"
+        )
     return journal.append(
         state, action, leaving, who=who, why=why, t_ns=wiring.open_clock().now_ns()
     )
@@ -135,11 +144,12 @@ def _prove(
     who: str,
 ) -> dict[str, float]:
     try:
-        manifest = load_manifest(model_dir)
-        for plant in plants:
-            manifest.require_fits(plant)
-        with contextlib.closing(open_serving(model_dir, settings)) as inference:
-            return probe(inference, model_dir)
+        with trusted_model(model_dir, settings) as folder:
+            manifest = load_manifest(folder)
+            for plant in plants:
+                manifest.require_fits(plant)
+            with contextlib.closing(open_serving(folder, settings)) as inference:
+                return probe(inference, folder)
     except (InputError, ModelBrokenError) as refused:
         journal.append(
             state,

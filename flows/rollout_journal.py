@@ -6,37 +6,29 @@ step holds a lock on the file, and names the state that it saw.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
+from flows.line_journal import LineJournal
 from flows.settings import Settings
-from fusion.errors import InputError
 from fusion.plant import Plant
 from fusion.rollout.states import Action, Entry, Rollout, replayed
 
 JOURNAL_FILE = "rollout.jsonl"
-MAX_BYTES = 16 * 1024 * 1024
 
 
 class RolloutJournal:
     """Reads and extends the journal at ``path``; it need not exist yet."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = LineJournal(path, TypeAdapter(Entry), holds="a step of a rollout")
 
     @property
     def num_bytes(self) -> int:
         """How long the file is: it grows with every step, and says so without being read."""
-        try:
-            return self._path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return self._file.num_bytes
 
     def entries(self) -> list[Entry]:
         """Return every step, oldest first.
@@ -44,9 +36,7 @@ class RolloutJournal:
         Raises:
             InputError: The file is not a journal.
         """
-        if not self._path.is_file():
-            return []
-        return _parsed(self._path.read_bytes(), self._path)
+        return self._file.entries()
 
     def state(self) -> Rollout:
         """Return where the versions of the plant are now."""
@@ -69,50 +59,24 @@ class RolloutJournal:
         Raises:
             InputError: The step is not possible, or another one was faster; nothing was written.
         """
-        with self._locked() as file:
-            kept = file.read()
-            state = replayed(_parsed(kept, self._path))
-            entry = Entry(
-                revision=seen.revision + 1,
-                t_ns=t_ns,
-                action=action,
-                version=version,
-                who=who,
-                why=why,
-                share=share,
-                evidence=dict(evidence or {}),
-            )
-            after = state.after(entry)
-            # A line that a crash left without its end was never a step.
-            file.seek(kept.rfind(b"\n") + 1)
-            file.truncate()
-            file.write(entry.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return after
+        entry = Entry(
+            revision=seen.revision + 1,
+            t_ns=t_ns,
+            action=action,
+            version=version,
+            who=who,
+            why=why,
+            share=share,
+            evidence=dict(evidence or {}),
+        )
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        with os.fdopen(handle, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+        def step(entries: list[Entry]) -> list[Entry]:
+            replayed(entries).after(entry)  # (refuses what is not possible)
+            return [entry]
+
+        return replayed(self._file.extend(step))
 
 
 def journal_of(settings: Settings, plant: Plant) -> RolloutJournal:
     """Return the journal of the versions of ``plant``."""
     return RolloutJournal(settings.models_dir / plant.prefix / JOURNAL_FILE)
-
-
-def _parsed(content: bytes, path: Path) -> list[Entry]:
-    if len(content) > MAX_BYTES:
-        raise InputError(f"a journal must be below {MAX_BYTES} bytes, {path} is not; look at it")
-    whole = content[: content.rfind(b"\n") + 1].splitlines()
-    try:
-        return [Entry.model_validate_json(line) for line in whole]
-    except ValidationError as invalid:
-        raise InputError(
-            f"{path} must hold a step of a rollout in every line, but: {invalid}; restore it from "
-            "a backup"
-        ) from invalid

@@ -7,31 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from flows import wiring
 from flows.models import newest_model
 from flows.rollout import model_named, probe
-from flows.rollout_figures import RolloutFigures, write_figures
 from flows.rollout_journal import journal_of
+from flows.rollout_seen import RoleSeen, write_seen
 from flows.settings import Settings
-from fusion.errors import (
-    BrokerUnavailableError,
-    InferenceUnavailableError,
-    InputError,
-    ParityError,
-)
+from fusion.errors import InferenceUnavailableError, InputError, ParityError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Inference
-from fusion.rollout.judging import Limits, Problem, problem
+from fusion.rollout.judging import Limits, Problem, Rule, problem
 from fusion.rollout.metering import Meter
 from fusion.rollout.states import Action, roles_of
-from fusion.schema import Verdict
 
 LOOK_EVERY_S = 1.0
 PROBE_EVERY_S = 20.0
-VERDICTS_EVERY_S = 15.0
-FIGURES_EVERY_S = 2.0
+TELL_EVERY_S = 5.0
 STANDBY_S = 3_600.0
 """After a promotion the former champion goes on in shadow for so long."""
 
@@ -58,12 +49,13 @@ class RolloutWatch:
         *,
         limits: Limits | None = None,
         look_every_s: float = LOOK_EVERY_S,
+        probe_every_s: float = PROBE_EVERY_S,
         open_probe: Callable[[Path], Inference | None] = lambda _: None,
     ) -> None:
         self._plants = list(plants)
         self._settings = settings
         self._clock = wiring.open_clock()
-        self._look_every_s = look_every_s
+        self._look_every_s, self._probe_every_s = look_every_s, probe_every_s
         budget = sum(plant.scoring.false_alarms_per_day for plant in plants) / len(plants)
         self._limits = limits or Limits(false_alarms_per_day=budget)
         self._journal = journal_of(settings, plants[0])
@@ -98,18 +90,37 @@ class RolloutWatch:
         before = self.watched()
         if self._journal.num_bytes == self._num_bytes:
             self._judge()
-        if self._journal.num_bytes == self._num_bytes:
+        has_moved = self._journal.num_bytes != self._num_bytes
+        if has_moved or self._is_due("tell", TELL_EVERY_S):
+            self._tell()
+        if not has_moved:
             return False
         self._num_bytes, self._state = self._journal.num_bytes, self._journal.state()
         if self.watched() == before:
             return False
-        self._meters.clear()  # (who has another role begins anew)
+        self._begin_anew()
         return True
 
     def refuse(self, version: str, why: str) -> None:
         """Take back a version that this process cannot open."""
         self._step(Action.ROLLED_BACK, version, why)
         self._num_bytes, self._state = self._journal.num_bytes, self._journal.state()
+
+    def _begin_anew(self) -> None:
+        """Judge every version by what it does in its role from now on."""
+        state = self._state
+        in_service = {state.champion, state.challenger, state.standby}
+        self._meters = {v: meter for v, meter in self._meters.items() if v in in_service}
+        for meter in self._meters.values():
+            meter.begin_anew()
+
+    def _tell(self) -> None:
+        """Let people see what each version did in its role, where one is under test."""
+        state, seen = self._state, {v: meter.seen() for v, meter in self._meters.items()}
+        seen = {version: each for version, each in seen.items() if each.num_ticks}
+        if len(seen) > 1:
+            told = RoleSeen(revision=state.revision, t_ns=self._clock.now_ns(), seen=seen)
+            write_seen(self._settings, self._plants[0], told)
 
     def _judge(self) -> None:
         """Take back the version under test when it breaks a rule; retire one that stood by."""
@@ -119,33 +130,17 @@ class RolloutWatch:
         beside = state.champion if is_tested else state.standby
         if tested is None or beside is None or (state.challenger and not is_tested):
             return
-        if self._is_due("verdicts", VERDICTS_EVERY_S):
-            self._hear_verdicts()
-        if self._is_due("probe", PROBE_EVERY_S):
+        if self._is_due("probe", self._probe_every_s):
             self._probe(tested)
         meter = self.meter(tested)
         tick_s = self._plants[0].tick_s
-        if self._is_due("figures", FIGURES_EVERY_S):
-            self._show(tested, beside)
         found = problem(meter.seen(), self.meter(beside).seen(), self._limits, tick_s=tick_s)
-        if found is not None:
+        if found is not None and found.rule is Rule.ERRORS and not self._answers(beside):
+            meter.forget_calls()  # (the server is away: what failed says nothing of the version)
+        elif found is not None:
             self._take_back(tested, found)
         elif not is_tested and self._clock.now_ns() - state.since_ns > STANDBY_S * NANOSECONDS:
             self._step(Action.RETIRED, beside, f"{tested} has served for {STANDBY_S / 3600:g} h")
-
-    def _show(self, tested: str, beside: str) -> None:
-        figures = RolloutFigures(
-            replica=self._settings.replica,
-            t_ns=self._clock.now_ns(),
-            revision=self._state.revision,
-            tested=tested,
-            beside=beside,
-            seen={version: self.meter(version).seen() for version in (tested, beside)},
-        )
-        try:
-            write_figures(self._settings, self._plants[0], figures)
-        except OSError as failed:  # (nothing hangs on it: the rules go by what is in memory)
-            logging.getLogger(__name__).warning("figures of the versions: %s", failed)
 
     def _take_back(self, version: str, found: Problem) -> None:
         logging.getLogger(__name__).warning(
@@ -172,28 +167,28 @@ class RolloutWatch:
             logging.getLogger(__name__).info("%s", overtaken)
 
     def _probe(self, version: str) -> None:
-        model_dir = model_named(self._settings, self._plants[0], version)
-        inference = self.open_probe(model_dir)
-        if inference is None:
-            return
         try:
-            probe(inference, model_dir)
+            self._ask_golden(version)
         except ParityError as broken:
             self.meter(version).parity_broken = str(broken)
         except InferenceUnavailableError:
             return  # (failures of calls are counted where they serve)
 
-    def _hear_verdicts(self) -> None:
+    def _answers(self, version: str) -> bool:
+        """Whether ``version`` answers now, rightly or wrongly."""
         try:
-            for plant in self._plants[:1]:
-                for record in wiring.read_topic(self._settings, plant, "feedback"):
-                    verdict = Verdict.model_validate_json(record.value)
-                    for meter in self._meters.values():
-                        meter.judged(verdict)
-        except BrokerUnavailableError:
-            return  # (the live loop meets it too, and says so)
-        except ValidationError as strange:
-            logging.getLogger(__name__).warning("feedback that is no verdict: %s", strange)
+            self._ask_golden(version)
+        except ParityError:
+            return True
+        except InferenceUnavailableError:
+            return False
+        return True
+
+    def _ask_golden(self, version: str) -> None:
+        model_dir = model_named(self._settings, self._plants[0], version)
+        inference = self.open_probe(model_dir)
+        if inference is not None:
+            probe(inference, model_dir)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now_ns = self._clock.monotonic_ns()

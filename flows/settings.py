@@ -5,11 +5,13 @@ What the plant is stands in the plant file, what to train in the recipe.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -102,6 +104,17 @@ class Settings(BaseSettings):
             )
         return self
 
+    def secrets(self) -> list[str]:
+        """Return every secret that this process was given, so that logs can leave them out."""
+        held = [value for _, value in self if isinstance(value, SecretStr)]
+        found = [each.get_secret_value() for each in held]
+        for path in (self.kafka_password_file, self.objects_secret_key_file):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found.append("" if path is None else path.read_text(encoding="utf-8").strip())
+        # (Errors of libraries quote the password of an address without the rest.)
+        found += [urlsplit(each).password or "" for each in found if "://" in each]
+        return [each for each in found if each]
+
     def read_kafka_password(self) -> SecretStr | None:
         """Return the password from the variable or its file; None where no password is used.
 
@@ -140,8 +153,22 @@ class Settings(BaseSettings):
     health_address: str = Field(
         default="",
         pattern=r"^$|^[a-zA-Z0-9.:-]+:\d{1,5}$",
-        description="Host and port where `fusion live` answers /health/live and /health/ready; "
-        "empty: it does not.",
+        description="Host and port where live, edge, console and ingest --every answer "
+        "/health/live, /health/ready and /metrics; empty: they do not.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="What live, edge, console and ingest --every say on stderr: lines for people, "
+        "or one JSON object a line.",
+    )
+    traces: str = Field(
+        default="",
+        pattern=r"^$|^https?://",
+        description="Address of an OpenTelemetry collector that takes OTLP over HTTP, such as "
+        "http://127.0.0.1:4318/v1/traces; empty: nothing is traced, and nothing is paid for it.",
+    )
+    traces_share: float = Field(
+        default=0.01, gt=0, le=1, description="Of the records, how many are traced by senders."
     )
     console_address: str = Field(
         default="127.0.0.1:8800",
@@ -276,6 +303,16 @@ class Settings(BaseSettings):
         "https://mlflow.plant.example; empty: mlflow.sqlite in FUSION_DATA_DIR; none: nowhere.",
     )
 
+    model_signing_key_file: Path | None = Field(
+        default=None,
+        description="Ed25519 private key (PEM): every model version made here is signed with it.",
+    )
+    model_trusted_keys_file: Path | None = Field(
+        default=None,
+        description="Ed25519 public keys (PEM): with it, no model is opened that none of them has "
+        "signed, or that was altered since.",
+    )
+
     alarm_history_url: SecretStr | None = Field(
         default=None,
         description="Where the alarms' journal is kept for years: postgresql://user:password@host/"
@@ -380,6 +417,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """The folder of the model versions."""
         return self.data_dir / "models"
+
+    @property
+    def retraining_dir(self) -> Path:
+        """The folder of retrainings: what each step came to, examinations, candidates."""
+        return self.data_dir / "retraining"
 
     @classmethod
     def load(cls) -> Settings:

@@ -23,6 +23,11 @@ class RunRecord:
         self._kept = kept
         self._waiting: list[Mapping[str, float]] = []
 
+    @property
+    def run_id(self) -> str | None:
+        """What the run is called where it is kept; None where it is not."""
+        return None if self._kept is None else self._kept.run_id
+
     def note(self, report: StepReport) -> None:
         """Keep what was measured at one step; sent whenever gauges are."""
         losses = {f"loss.{name}": value for name, value in report.losses.items()}
@@ -51,9 +56,16 @@ class RunRecord:
 
 @contextlib.contextmanager
 def recorded(
-    tracking: Tracking | None, *, experiment: str, recipe: Recipe, made_of: Mapping[str, str]
+    tracking: Tracking | None,
+    *,
+    experiment: str,
+    recipe: Recipe,
+    made_of: Mapping[str, str],
+    key: str | None = None,
 ) -> Iterator[RunRecord]:
     """Yield the record of a run of ``recipe``; when an error ends it, that is its reason.
+
+    With ``key`` a run that was begun before and cut off goes on.
 
     Raises:
         TrackingUnavailableError: The run could not be begun there.
@@ -63,7 +75,7 @@ def recorded(
         return
     params = {**made_of, **_flat(recipe.model_dump(mode="json"))}
     name = f"{recipe.name}-seed{recipe.seed}"
-    record = RunRecord(tracking.start(experiment=experiment, name=name, params=params))
+    record = RunRecord(tracking.start(experiment=experiment, name=name, params=params, key=key))
     try:
         yield record
     except FusionError as stopped:

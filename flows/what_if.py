@@ -13,6 +13,7 @@ import numpy as np
 from flows import wiring
 from flows.gates import open_stored_gate
 from flows.settings import Settings
+from flows.trust import trusted_model
 from fusion.alignment import Observation, tick_end_ns
 from fusion.errors import InputError
 from fusion.manifest import Manifest, load_manifest
@@ -63,15 +64,16 @@ def open_what_if(
         InputError: The lake holds no whole window there, or the plant has no set-points.
         ManifestMismatchError: The model was trained for another plant.
     """
-    manifest, calibration = load_manifest(model_dir), Calibration.load(model_dir)
-    manifest.require_fits(plant)
     with (
+        trusted_model(model_dir, settings) as folder,
         open_stored_gate(plant, settings) as gate,
-        contextlib.closing(wiring.open_inference(model_dir)) as inference,
+        contextlib.closing(wiring.open_inference(folder)) as inference,
     ):
+        manifest, calibration = load_manifest(folder), Calibration.load(folder)
+        manifest.require_fits(plant)
         lake = wiring.open_lake(settings)
         ticks = _observations(lake, plant, gate, manifest.window_ticks, at_ns)
-        encoder = WindowEncoder(inference, plant, manifest, load_normaliser(model_dir))
+        encoder = WindowEncoder(inference, plant, manifest, load_normaliser(folder))
         window = _last(encoder.run_many(ticks))
         if window is None:
             when = "" if at_ns is None else f" up to {rfc3339(at_ns)}"

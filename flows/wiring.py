@@ -10,7 +10,7 @@ from pathlib import Path
 from connectors import embedded_broker, kafka_io
 from connectors.alarm_history import SqlAlarmLog, postgresql_url, sqlite_url
 from connectors.delta_findings import DeltaFindings
-from connectors.delta_lake import DeltaLake, DeltaUpkeep
+from connectors.delta_lake import DeltaLake, DeltaUpkeep, table_files
 from connectors.email_notifier import EmailNotifier, SmtpSettings
 from connectors.embedded_broker import EmbeddedBroker, EmbeddedPublisher, EmbeddedSource
 from connectors.kafka_io import (
@@ -37,6 +37,7 @@ from connectors.triton_io import (
     TritonInference,
     TritonServer,
     model_config,
+    ready_models,
     unload_models,
 )
 from connectors.webhook_notifier import WebhookNotifier
@@ -45,16 +46,16 @@ from flows.settings import Settings, read_setting
 from flows.spool_files import lock_spool, spool_file
 from fusion.alarms.channels import Channel, WebhookChannel
 from fusion.errors import SettingsError
-from fusion.plant import Plant, TopicPlan, TopicSpec, topics_of
+from fusion.plant import Grant, Plant, TopicPlan, TopicSpec, topics_of
 from fusion.ports import (
     AlarmLog,
+    Archive,
     Clock,
     FindingTable,
     IdentityProvider,
     Inference,
     Lake,
     Notifier,
-    ObjectStore,
     Publisher,
     Source,
     Tracking,
@@ -74,6 +75,7 @@ __all__ = [
     "TritonServer",
     "model_config",
     "quantise",
+    "table_files",
 ]
 
 
@@ -176,7 +178,23 @@ def open_spool_source(settings: Settings, name: str) -> Source:
     return EmbeddedSource(_spool_log(settings, name), [SPOOL_TOPIC], SPOOL_GROUP)
 
 
-def open_objects(settings: Settings) -> ObjectStore:
+def open_archive(settings: Settings, where: str) -> Archive:
+    """Return the store of backups at ``where``: a folder, or s3://bucket/prefix.
+
+    A bucket is reached with the keys of the object store (FUSION_OBJECTS_...).
+
+    Raises:
+        SettingsError: ``where`` is neither, or not there, or a key is absent.
+    """
+    if "://" not in where and not Path(where).is_dir():
+        raise SettingsError(
+            f"the folder of the backups must be there already, and {where} is not: mount its disk, "
+            "or make it"
+        )
+    return open_objects(settings.model_copy(update={"objects": where}))
+
+
+def open_objects(settings: Settings) -> LocalObjectStore | S3ObjectStore:
     """Return the store of large records. Nothing is connected or created yet.
 
     Raises:
@@ -393,7 +411,7 @@ def open_tracking(settings: Settings) -> Tracking | None:
     from connectors.mlflow_tracking import MlflowTracking  # noqa: PLC0415 importing takes seconds
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return MlflowTracking(uri)
+    return MlflowTracking(uri, artifacts=settings.data_dir / "mlflow-artifacts")
 
 
 def prepare_topics(settings: Settings, plant: Plant, *, update_configs: bool = False) -> TopicPlan:
@@ -404,10 +422,35 @@ def prepare_topics(settings: Settings, plant: Plant, *, update_configs: bool = F
     Raises:
         TopicMismatchError: Topics that exist are not as the plant describes them.
     """
-    specs = topics_of(plant)
+    return create_topics(settings, topics_of(plant), update_configs=update_configs)
+
+
+def create_topics(
+    settings: Settings, specs: Mapping[str, TopicSpec], *, update_configs: bool = False
+) -> TopicPlan:
+    """Create the topics of ``specs`` that do not exist yet, and return what was done.
+
+    Raises:
+        TopicMismatchError: Topics that exist are not so.
+    """
     if settings.broker == "kafka":
         return kafka_io.apply_topics(_kafka(settings), specs, update_configs=update_configs)
     return embedded_broker.apply_topics(_embedded(settings), specs, update_configs=update_configs)
+
+
+def topic_copies(settings: Settings, topics: Collection[str]) -> dict[str, kafka_io.Copies]:
+    """Return how often Kafka stores those of ``topics`` that exist; nothing on the other broker."""
+    return kafka_io.copies_of(_kafka(settings), topics) if settings.broker == "kafka" else {}
+
+
+def triton_models(settings: Settings, names: Iterable[str]) -> dict[str, bool]:
+    """Return, of each of the networks called ``names``, whether Triton has it loaded.
+
+    Raises:
+        InferenceUnavailableError: The server does not answer.
+        SettingsError: A file of TLS cannot be read.
+    """
+    return ready_models(_triton(settings), names)
 
 
 def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:
@@ -416,6 +459,26 @@ def found_topics(settings: Settings, plant: Plant) -> dict[str, TopicSpec]:
     if settings.broker == "kafka":
         return kafka_io.describe_topics(_kafka(settings), topics)
     return embedded_broker.describe_topics(_embedded(settings), topics)
+
+
+def found_grants(settings: Settings, principals: Collection[str]) -> set[Grant]:
+    """Return what the brokers allow ``principals``.
+
+    Raises:
+        SettingsError: The broker is not Kafka, or has no authorizer.
+    """
+    return kafka_io.found_grants(_kafka_only(settings), principals)
+
+
+def apply_grants(
+    settings: Settings, wanted: Collection[Grant], *, prune: bool
+) -> tuple[list[Grant], list[Grant]]:
+    """Allow what is missing of ``wanted``; return it, and what its users may do beside it.
+
+    Raises:
+        SettingsError: The broker is not Kafka, or has no authorizer, or refuses.
+    """
+    return kafka_io.apply_grants(_kafka_only(settings), wanted, prune=prune)
 
 
 def key_partitions(settings: Settings, plant: Plant) -> Callable[[str], int]:
@@ -463,6 +526,15 @@ def read_topic(settings: Settings, plant: Plant, kind: str) -> Iterator[Record]:
         return
     with contextlib.closing(open_source(settings, there, f"reads-{plant.prefix}")) as source:
         yield from read_to_end(source)
+
+
+def _kafka_only(settings: Settings) -> KafkaSettings:
+    if settings.broker != "kafka":
+        raise SettingsError(
+            "the embedded broker has no users, whoever may read its file may do everything; set "
+            "FUSION_BROKER=kafka"
+        )
+    return _kafka(settings)
 
 
 def _kafka(settings: Settings) -> KafkaSettings:

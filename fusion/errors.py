@@ -10,6 +10,7 @@
     │   ├── RecipeError                  what to train
     │   ├── SchemaError                  a writer's schema that cannot be read here
     │   ├── ManifestMismatchError        a model that does not fit the plant
+    │   ├── UntrustedModelError          a model that nobody trusted has signed, or was altered
     │   └── ParityError                  a runtime that answers otherwise than the model did
     ├── RecordError                      one record cannot be used; goes to dead-letters
     ├── CollapseError                    a training run that lost its embedding
@@ -23,6 +24,7 @@
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
+    ├── TrainingCutOffError              retriable
     ├── AlarmLogUnavailableError         retriable
     ├── NotifierUnavailableError         retriable
     ├── IdentityUnavailableError         retriable
@@ -73,6 +75,10 @@ class SchemaError(InputError):
 
 class ManifestMismatchError(InputError):
     """A model was trained for another plant than the one it is asked to serve."""
+
+
+class UntrustedModelError(InputError):
+    """A model that no trusted key has signed, or that is not as it was signed. It is not opened."""
 
 
 class ParityError(InputError):
@@ -160,6 +166,12 @@ class ObjectStoreUnavailableError(FusionError):
 
 class TrackingUnavailableError(FusionError):
     """What keeps training runs did not answer."""
+
+    retriable = True
+
+
+class TrainingCutOffError(FusionError):
+    """Processes of a training ended without an answer; another try goes on from there."""
 
     retriable = True
 

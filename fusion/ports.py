@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -361,6 +362,26 @@ class ObjectStore(Protocol):
         ...
 
 
+class Archive(ObjectStore, Protocol):
+    """An object store that takes whole files, of any size."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at ``path`` whole or not at all.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not take it, or the file is not there.
+        """
+        ...
+
+    def fetch_file(self, key: str, path: Path) -> bool:
+        """Write what lies at ``key`` to the new file ``path``; False when nothing does.
+
+        Raises:
+            ObjectStoreUnavailableError: The store did not answer in time, or the disk is full.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One line of a plant's alarm journal, with its place in the chain."""
@@ -446,8 +467,29 @@ class Notifier(Protocol):
 class TrackedRun(Protocol):
     """One training run where it is kept."""
 
+    @property
+    def run_id(self) -> str:
+        """What it is called there."""
+        ...
+
     def log(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Keep measurements: in each row ``step``, and values by name. Repeats do no harm.
+
+        Raises:
+            TrackingUnavailableError: Not known to be kept; call again.
+        """
+        ...
+
+    def attach(self, files: Sequence[Path], *, folder: str) -> None:
+        """Keep copies of ``files`` in a folder of the run. Repeats replace; it may have ended.
+
+        Raises:
+            TrackingUnavailableError: Not known to be kept; call again.
+        """
+        ...
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Keep ``tags``, in the place of former ones of these names; it may have ended.
 
         Raises:
             TrackingUnavailableError: Not known to be kept; call again.
@@ -471,14 +513,69 @@ class TrackedRun(Protocol):
         ...
 
 
-class Tracking(Protocol):
-    """Keeps what training runs were made of and what they did, to be compared."""
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A model version in the registry, with the run that made it."""
 
-    def start(self, *, experiment: str, name: str, params: Mapping[str, str | float]) -> TrackedRun:
+    version: str
+    """As the product calls it; the registry has a number of its own."""
+    run_id: str
+    run_name: str
+    status: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    """Of the run."""
+    aliases: tuple[str, ...]
+
+
+class Tracking(Protocol):
+    """Keeps what training runs were made of and what they did, to be compared.
+
+    And a registry of the model versions that came out; ``aliases`` name what some of them do.
+    """
+
+    def start(
+        self,
+        *,
+        experiment: str,
+        name: str,
+        params: Mapping[str, str | float],
+        key: str | None = None,
+    ) -> TrackedRun:
         """Return a new run among those of ``experiment``; ``params`` are what it was made of.
+
+        With ``key`` it is the run that was begun with it before, if any: it goes on.
 
         Raises:
             TrackingUnavailableError: It did not answer; no run may be expected there.
+        """
+        ...
+
+    def register(self, name: str, version: str, *, run_id: str, folder: str) -> None:
+        """Enter ``version`` of the model ``name``, made by a run that has its files in ``folder``.
+
+        What is entered already stays as it is.
+
+        Raises:
+            TrackingUnavailableError: Not known to be entered; call again.
+        """
+        ...
+
+    def point(self, name: str, aliases: Mapping[str, str | None]) -> None:
+        """Let each alias name that version of the model, or none.
+
+        A version that was never registered is named by nothing. Repeats do no harm.
+
+        Raises:
+            TrackingUnavailableError: Not all may be as asked; call again.
+        """
+        ...
+
+    def registered(self, name: str, version: str) -> RegisteredModel | None:
+        """Return what is known of a version; None where it was never registered.
+
+        Raises:
+            TrackingUnavailableError: It did not answer.
         """
         ...
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.inference.measuring import Measured, Window, measure, one_window
@@ -28,18 +29,21 @@ from fusion.ports import Inference
 ROOT = Path(__file__).parents[2]
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 SHORT = (1, 16)
+LOCAL = "ONNX Runtime in process"
 PATIENT = Asking(deadline_s=60.0)
+JOINED = Asking(deadline_s=60.0, joins_threads=True)
 
 
 def main() -> None:
     """Measure, then write the page and the figures beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="see that it runs; figures are rough")
+    parser.add_argument("--seconds", type=float, default=15.0, help="counted for each row")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "inference.md")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     machine = describe()
-    seconds, concurrencies = (2.0, SHORT) if asked.short else (15.0, CONCURRENCIES)
+    seconds, concurrencies = (2.0, SHORT) if asked.short else (asked.seconds, CONCURRENCIES)
     found = list(run(seconds, concurrencies))
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(as_page(machine, found, seconds=seconds), encoding="utf-8")
@@ -55,13 +59,18 @@ def run(seconds: float, concurrencies: tuple[int, ...]) -> Iterator[Measured]:
         model = make_subject(model_dir)
         window = one_window(model_dir)
         for name, opened in (
-            ("ONNX Runtime in process", OnnxInference(model_dir)),
+            (LOCAL, OnnxInference(model_dir)),
             ("PyTorch eager", TorchInference(model)),
         ):
             yield from _told(name, opened, window, (1,), seconds)
+        name, opened = f"{LOCAL}, 16 rows", OnnxInference(model_dir)
+        yield from _told(name, opened, window, (1,), seconds, num_rows=16)
         for name, batching, asking in (
             ("Triton", Batching(), PATIENT),
             ("Triton, shared memory", Batching(), Asking(60.0, uses_shared_memory=True)),
+            ("Triton, two instances", Batching(instances=2), PATIENT),
+            ("Triton, joined in the client", Batching(), JOINED),
+            ("Triton, joined, two instances", Batching(instances=2), JOINED),
             ("Triton without batching", Batching(is_on=False), PATIENT),
         ):
             with _served(model_dir, Path(place) / name, batching, asking) as opened:
@@ -74,10 +83,16 @@ def _told(
     window: Window,
     concurrencies: tuple[int, ...],
     seconds: float,
+    *,
+    num_rows: int = 1,
 ) -> Iterator[Measured]:
+    rows = {
+        network: {key: np.concatenate([array] * num_rows) for key, array in inputs.items()}
+        for network, inputs in window.items()
+    }
     with contextlib.closing(inference):
         for concurrency in concurrencies:
-            row = measure(name, inference, window, concurrency=concurrency, seconds=seconds)
+            row = measure(name, inference, rows, concurrency=concurrency, seconds=seconds)
             print(
                 f"{name:26} {concurrency:3} at once: {row.windows_per_s:7.1f} windows/s, "
                 f"p50 {row.p50_ms:.1f} p95 {row.p95_ms:.1f} p99 {row.p99_ms:.1f} ms, "

@@ -19,7 +19,7 @@ from fusion.ports import Source
 from fusion.schema import Record, TopicPartition
 from fusion.stream.intake import Intake
 
-POLL_TIMEOUT_S, SAY_EVERY_S, LOOK_EVERY_S = 0.1, 0.2, 1.0
+POLL_TIMEOUT_S, SAY_EVERY_S, LOOK_EVERY_S = 0.1, 0.1, 1.0
 """Those of ``fusion/stream/live.py`` (a test compares them), which would bring torch along."""
 CONTEXT_TICKS = 16
 """As long as the window of the rig's recipe: what a restart would read again."""

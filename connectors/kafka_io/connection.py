@@ -65,17 +65,24 @@ def unavailable(settings: KafkaSettings) -> Iterator[None]:
             "codec (for snappy: python-snappy)"
         ) from unknown
     except AuthorizationError as forbidden:
-        raise SettingsError(
-            f"{settings.username or 'this client'} must be allowed on the cluster at "
-            f"{settings.bootstrap_servers} what it asks for, but: {type(forbidden).__name__}: "
-            f"{forbidden}; grant it (kafka-acls), or set another FUSION_KAFKA_USERNAME"
-        ) from forbidden
+        raise _forbidden(settings, forbidden) from forbidden
     except KafkaError as failed:
+        # A user that may write nowhere gets no producer id, which kafka-python tells in words only.
+        if "AuthorizationFailedError" in str(failed):
+            raise _forbidden(settings, failed) from failed
         require_access(settings)
         raise BrokerUnavailableError(
             f"the broker at {settings.bootstrap_servers} must answer, but: "
             f"{type(failed).__name__}: {failed}; check that it runs and FUSION_KAFKA_BOOTSTRAP"
         ) from failed
+
+
+def _forbidden(settings: KafkaSettings, refused: KafkaError) -> SettingsError:
+    return SettingsError(
+        f"{settings.username or 'this client'} must be allowed on the cluster at "
+        f"{settings.bootstrap_servers} what it asks for, but: {type(refused).__name__}: {refused}; "
+        "grant it (fusion acls apply), or set another FUSION_KAFKA_USERNAME"
+    )
 
 
 def within(timeout_s: float, call: Callable[[], object], *, what: str) -> None:

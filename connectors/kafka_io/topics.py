@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
 from kafka.errors import (
@@ -28,13 +28,13 @@ no segment that is written to, and its segments have 1 GB otherwise."""
 
 def describe_topics(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, TopicSpec]:
     """Return what those of ``topics`` that exist are."""
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         return _describe(admin, list(topics))
 
 
 def present_topics(settings: KafkaSettings) -> set[str]:
     """Return the names of all topics of the cluster."""
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         return set(admin.list_topics())
 
 
@@ -44,7 +44,7 @@ def topic_ids(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, str]:
     A topic that was deleted and made anew has another one. Absent for topics that do not exist, and
     on brokers older than 2.8, which give none.
     """
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         found = admin.describe_topics(list(topics))
     return {each["name"]: str(each["topic_id"]) for each in found if each.get("topic_id")}
 
@@ -60,7 +60,7 @@ def apply_topics(
     Raises:
         TopicMismatchError: Topics that exist differ; then nothing was done to any.
     """
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         plan = plan_topics(specs, _describe(admin, list(specs)), update_configs=update_configs)
         if plan.missing:
             taken = _create(admin, plan.missing, settings.replication)
@@ -71,8 +71,39 @@ def apply_topics(
     return plan
 
 
+class Copies(NamedTuple):
+    """How often a topic is stored, of the partition that is worst off."""
+
+    num_replicas: int
+    num_in_sync: int
+    min_in_sync: int
+    """A write that asks for it is refused while fewer are."""
+
+
+def copies_of(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, Copies]:
+    """Return how often those of ``topics`` that exist are stored."""
+    with _administration(settings) as admin:
+        there = set(admin.list_topics()) & set(topics)
+        if not there:
+            return {}
+        asked = [
+            ConfigResource(ConfigResourceType.TOPIC, topic, {"min.insync.replicas": ""})
+            for topic in there
+        ]
+        configs = admin.describe_configs(asked, config_filter="all")["topic"]
+        return {
+            each["name"]: Copies(
+                min(len(part["replica_nodes"]) for part in each["partitions"]),
+                min(len(part["isr_nodes"]) for part in each["partitions"]),
+                int(configs[each["name"]]["min.insync.replicas"]["value"]),
+            )
+            for each in admin.describe_topics(sorted(there))
+        }
+
+
 @contextlib.contextmanager
-def _administration(settings: KafkaSettings) -> Iterator[Any]:
+def administration(settings: KafkaSettings) -> Iterator[Any]:
+    """Yield a client of the cluster's administration."""
     with unavailable(settings):
         admin: Any = KafkaAdminClient(**settings.client_options())
         with contextlib.closing(admin):

@@ -23,6 +23,14 @@ class JsonRules:
 
     def __init__(self, device: MqttJsonDevice) -> None:
         self._device = device
+        # (A thousand rules must not be tried for each of a thousand messages a second.)
+        self._by_topic: dict[str, list[JsonRule]] = {}
+        self._with_wildcards: list[JsonRule] = []
+        for rule in device.rules:
+            if "+" in rule.topic or "#" in rule.topic:
+                self._with_wildcards.append(rule)
+            else:
+                self._by_topic.setdefault(rule.topic, []).append(rule)
 
     @property
     def filters(self) -> Sequence[str]:
@@ -38,9 +46,9 @@ class JsonRules:
     ) -> tuple[Sequence[Observed], Sequence[Publication]]:
         """Return what one message says by every rule that its topic matches."""
         found: list[Observed] = []
-        for rule in self._device.rules:
-            if topic_matches(rule.topic, topic):
-                found += self._by_rule(rule, topic, payload, t_receive_ns, is_retained=is_retained)
+        matching = [rule for rule in self._with_wildcards if topic_matches(rule.topic, topic)]
+        for rule in (*self._by_topic.get(topic, ()), *matching):
+            found += self._by_rule(rule, topic, payload, t_receive_ns, is_retained=is_retained)
         return found, ()
 
     def holds_until_ns(self, now_ns: int) -> int | None:

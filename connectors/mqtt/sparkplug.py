@@ -58,6 +58,7 @@ class SparkplugHost:
         for source in device.metrics:
             key = (source.node, source.device, source.metric)
             self._by_name.setdefault(key, []).append(source)
+        self._devices = {(source.node, source.device) for source in device.metrics}
         self._lag_ns = 0
 
     @property
@@ -123,6 +124,8 @@ class SparkplugHost:
             )
             return [Unusable(self._stream(name), why)], self._ask_rebirth(name)
         node.seq = said.seq
+        if device and (name, device) not in self._devices:
+            return (), ()  # Only its number counts: nobody bounds how many a node may invent.
         if kind.endswith("BIRTH"):
             node.names[device] = {
                 metric.alias: metric.name for metric in said.metrics if metric.HasField("alias")

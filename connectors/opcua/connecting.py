@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from asyncua import Client, ua
 from asyncua.crypto import security_policies
@@ -17,7 +18,7 @@ from cryptography import x509
 from pydantic import SecretStr
 
 from fusion.errors import DeviceRefusedError, DeviceUnavailableError, InputError
-from fusion.plant.devices import OpcUaDevice, OpcUaSecurity
+from fusion.plant.devices import OpcUaDevice, OpcUaSecurity, UserCertificate
 
 _POLICIES = {
     "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
@@ -61,6 +62,8 @@ async def connect(device: OpcUaDevice, password: SecretStr | None) -> Client:
         assert password is not None, "wiring reads it"
         client.set_user(device.login.username)
         client.set_password(password.get_secret_value())
+    if device.user_certificate is not None:
+        await _log_in(client, device.user_certificate)
     try:
         await client.connect()
     except BaseException:
@@ -78,12 +81,12 @@ async def drop(client: Client) -> None:
 
 
 async def _secure(client: Client, security: OpcUaSecurity) -> None:
-    for file in (security.certificate_file, security.key_file, security.server_certificate_file):
-        if not file.is_file():
-            raise InputError(
-                f"security must name files that this process can read, and {file} is none; "
-                "correct the path"
-            )
+    _require_files(
+        "security",
+        security.certificate_file,
+        security.key_file,
+        security.server_certificate_file,
+    )
     client.application_uri = _application_uri(security)
     mode = {
         "Sign": ua.MessageSecurityMode.Sign,
@@ -102,6 +105,27 @@ async def _secure(client: Client, security: OpcUaSecurity) -> None:
             f"{security.certificate_file} and {security.key_file} must be a certificate and its "
             f"key in PEM or DER, without a passphrase, but: {wrong}"
         ) from wrong
+
+
+async def _log_in(client: Client, user: UserCertificate) -> None:
+    _require_files("user_certificate", user.certificate_file, user.key_file)
+    try:
+        await client.load_client_certificate(str(user.certificate_file))
+        await client.load_private_key(user.key_file)
+    except (ValueError, TypeError) as wrong:
+        raise InputError(
+            f"{user.certificate_file} and {user.key_file} must be a certificate and its key in PEM "
+            f"or DER (the names end so), without a passphrase, but: {wrong}"
+        ) from wrong
+
+
+def _require_files(field: str, *files: Path) -> None:
+    for file in files:
+        if not file.is_file():
+            raise InputError(
+                f"{field} must name files that this process can read, and {file} is none; "
+                "correct the path"
+            )
 
 
 def _application_uri(security: OpcUaSecurity) -> str:

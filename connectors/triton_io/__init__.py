@@ -6,6 +6,7 @@ from connectors.triton_io.access import (
     is_answering,
     is_open_to_anyone,
     is_serving,
+    ready_models,
 )
 from connectors.triton_io.client import Asking, TritonInference, unload_models
 from connectors.triton_io.configuration import PYTHON_MODEL, Backend, Batching, model_config
@@ -26,5 +27,6 @@ __all__ = [
     "is_open_to_anyone",
     "is_serving",
     "model_config",
+    "ready_models",
     "unload_models",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from fusion.errors import SettingsError
+from fusion.errors import InferenceUnavailableError, SettingsError
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -69,6 +70,27 @@ class TritonAccess:
                 ("grpc.use_local_subchannel_pool", 1),
             ],
         )
+
+
+def ready_models(
+    access: TritonAccess, names: Iterable[str], *, timeout_s: float = 2.0
+) -> dict[str, bool]:
+    """Return, of each of the networks called ``names``, whether the server has it loaded.
+
+    Raises:
+        InferenceUnavailableError: The server does not answer.
+    """
+    with contextlib.closing(access.open()) as client:
+        try:
+            client.is_server_ready(client_timeout=timeout_s)
+            return {
+                name: bool(client.is_model_ready(name, client_timeout=timeout_s)) for name in names
+            }
+        except InferenceServerException as away:
+            raise InferenceUnavailableError(
+                f"Triton at {access.address} must answer within {timeout_s:g} s, but: "
+                f"{away.message()}; start it (`fusion triton start`), or mend FUSION_TRITON_ADDRESS"
+            ) from away
 
 
 def is_serving(access: TritonAccess, *, timeout_s: float = 1.0) -> bool:

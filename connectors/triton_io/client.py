@@ -7,6 +7,7 @@ busy would get busier. The live process holds its stream back, and asks when it 
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from connectors.triton_io.access import TritonAccess
 from connectors.triton_io.breaker import Breaker
 from connectors.triton_io.configuration import MAX_BATCH
 from connectors.triton_io.shared_memory import Slots
+from connectors.triton_io.together import Together
 from fusion.errors import InferenceUnavailableError, ModelBrokenError
 
 Inputs = Mapping[str, NDArray[np.generic]]
@@ -43,6 +45,8 @@ class Asking:
     """For one call, with all of its tries."""
     uses_shared_memory: bool = False
     """Arrays go through memory that both sides map; only where the server runs on this machine."""
+    joins_threads: bool = False
+    """What several threads ask while a request is under way goes into one request."""
 
 
 class TritonInference:
@@ -68,6 +72,10 @@ class TritonInference:
         self._load_lock = threading.Lock()
         self._random = random.Random()  # noqa: S311 jitter, no secret
         self._slots = Slots(self._client) if self._asking.uses_shared_memory else None
+        self._together = {
+            network: Together(functools.partial(self._ask, network), max_rows=MAX_BATCH)
+            for network in names
+        }
 
     def infer(self, network: str, inputs: Inputs) -> Outputs:
         """Return the named outputs of ``network``.
@@ -78,6 +86,8 @@ class TritonInference:
         """
         num_rows = len(next(iter(inputs.values())))
         if num_rows <= MAX_BATCH:
+            if self._asking.joins_threads:
+                return self._together[network].infer(inputs)
             return self._ask(network, inputs)
         parts = [
             self._ask(network, {k: v[begin : begin + MAX_BATCH] for k, v in inputs.items()})

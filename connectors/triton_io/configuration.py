@@ -29,6 +29,10 @@ class Batching:
     max_wait_us: int = 0
     max_queue: int = MAX_QUEUE
     patience_s: float = QUEUE_PATIENCE_S
+    instances: int = 1
+    """Of each network. With one, a request that comes before the instance is back from the last one
+    can wait for half a second: of a bounded queue the server wakes only a batcher with an idle
+    instance (docs/experiments.md). Two cost their memory twice."""
 
 
 def model_config(
@@ -55,7 +59,7 @@ def model_config(
             f"output [ {{ {_tensor(key, array)}{_labels(label_files.get(key))} }} ]"
             for key, array in outputs.items()
         ),
-        "instance_group [ { count: 1 kind: KIND_CPU } ]",
+        f"instance_group [ {{ count: {batching.instances} kind: KIND_CPU }} ]",
         _batching(batching) if batching.is_on else "",
         _warmup(inputs),
         _threads() if backend == "onnxruntime" else "",

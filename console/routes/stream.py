@@ -38,13 +38,28 @@ async def stream(request: Request, session: Asker, rows: int = 0) -> StreamingRe
 
 async def _messages(request: Request, tab: Tab) -> AsyncIterator[str]:
     state = request.app.state
+    with state.delivery.listening():
+        async for text in _told(request, tab):
+            yield text
+
+
+async def _told(request: Request, tab: Tab) -> AsyncIterator[str]:
+    state = request.app.state
     num_beats = 0
     while not state.is_closing:
         reader = state.reader
+        told = tab.told
         message = tab.next(
             reader.picture, now_ns=state.ports.clock.now_ns(), away_since_ns=reader.away_since_ns
         )
-        yield f"event: picture\ndata: {message}\n\n"
+        text = f"event: picture
+data: {message}
+
+"
+        now_ns = state.ports.clock.monotonic_ns()
+        since = told[1] if told[0] == reader.picture.epoch else None
+        state.delivery.sent(text, epoch=reader.picture.epoch, since=since, now_ns=now_ns)
+        yield text
         await asyncio.sleep(_to_next_moment_s())
         if not tab.is_behind(state.reader.picture):
             await state.bell.wait(timeout_s=BEAT_S - PACE_S)

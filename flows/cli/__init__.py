@@ -6,28 +6,35 @@ import logging
 import sys
 
 import typer
-from rich.markup import escape
 
 from flows.cli import (
+    acls,
     alarms,
     backfill,
+    backup,
     console,
     dead_letters,
     demo,
+    doctor,
+    drift,
     edge,
     evaluate,
     export,
+    flows,
     lake,
     learn,
     models,
     objects,
+    plan,
     plant,
+    signing,
     spool,
     stream,
     topics,
     triton,
     what_if,
 )
+from flows.logs import tell
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
@@ -62,10 +69,19 @@ app.add_typer(spool.app, name="spool")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(objects.app, name="objects")
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
 app.add_typer(lake.app, name="lake")
+app.add_typer(backup.app, name="backup")
+models.app.command("keygen")(signing.keygen)
+models.app.command("sign")(signing.sign)
+models.app.command("verify")(signing.verify)
 app.add_typer(models.app, name="models")
+app.add_typer(drift.app, name="drift")
+app.add_typer(flows.app, name="flows")
 app.add_typer(triton.app, name="triton")
 app.add_typer(demo.app, name="demo")
+app.command("doctor")(doctor.doctor)
+app.command("plan")(plan.plan)
 app.command("settings")(learn.show_settings)
 
 
@@ -76,7 +92,7 @@ def main() -> None:
     try:
         app()
     except FusionError as error:
-        CONSOLE.print(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
+        tell("error", type(error).__name__, str(error))
         sys.exit(75 if error.retriable else 2)
     except KeyboardInterrupt:
         CONSOLE.print("stopped; what was published stays, nothing is half written")

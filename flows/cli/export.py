@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from flows import wiring
-from flows.export import Exported, export_to_triton, quantised
+from flows.export import Exported, export_to_triton, int8_loss, quantised
 from flows.settings import Settings
 from flows.terminal import CONSOLE
+from flows.trust import seal, trusted_model
+from fusion.rollout.parity import MAX_INT8_LOSS
 
 
 def export(
@@ -55,22 +57,34 @@ def export(
     Example: [bold]fusion export out/models/rig/20261126T101500-standard --int8[/bold]
     """
     settings = Settings.load()
-    made_of = quantised(model_dir) if int8 else model_dir
+    made_of = _quantised(model_dir, settings) if int8 else model_dir
     target = repository or settings.triton_repository_dir
-    exported = export_to_triton(
-        made_of,
-        target,
-        backend=backend or settings.triton_backend,
-        batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000)),
-    )
+    with trusted_model(made_of, settings) as folder:
+        exported = export_to_triton(
+            folder,
+            target,
+            backend=backend or settings.triton_backend,
+            batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000)),
+        )
     _tell(exported, made_of, target)
+    if made_of != model_dir:
+        loss = int8_loss(model_dir, made_of)
+        CONSOLE.print(
+            f"8 bits differ from {model_dir.name} by {loss:.1%} of the outputs' deviation; "
+            f"{MAX_INT8_LOSS:.0%} may",
+            highlight=False,
+        )
+
+
+def _quantised(model_dir: Path, settings: Settings) -> Path:
+    with trusted_model(model_dir, settings) as folder:
+        return quantised(model_dir, source=folder, sealed=lambda made: seal(made, settings))
 
 
 def _tell(exported: Exported, made_of: Path, target: Path) -> None:
     worst = max(each.largest for found in exported.deviations.values() for each in found)
     said = "was there already" if exported.was_there else "is written"
-    CONSOLE.print(
-        f"{made_of.name} {said} in [bold]{target}[/bold] as "
-        f"{' and '.join(exported.models.values())}; ONNX differs from its "
-        f"golden windows by {worst:.1e} at most"
-    )
+    CONSOLE.print(f"[bold]{made_of.name}[/bold] {said} in {target}:")
+    for name in exported.models.values():
+        CONSOLE.print(f"  {name}")
+    CONSOLE.print(f"ONNX differs from its golden windows by {worst:.1e} at most", highlight=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +14,23 @@ from rich.table import Table
 
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
+from flows.health import serve_health
+from flows.ingest import left_to_ingest
 from flows.lake import parse_moment
 from flows.learn import TrainReport, train_shared
+from flows.logs import begin_service, tell
+from flows.metrics.ingest import IngestMetrics
 from flows.ranks import open_ranks
 from flows.settings import Settings
+from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, gauge_line, gauge_row, progress_bar
-from fusion.errors import InputError
+from fusion.errors import FusionError, InputError
 from fusion.plant import Plant
 from fusion.training import RECIPES, Recipe, StepReport, recipe_named
 from fusion.training.parallel import Ranks
+
+LONGEST_RUN_S = 600.0
+"""Of one run of the flow: its batches are bounded."""
 
 
 def quiet_prefect() -> None:
@@ -30,17 +40,61 @@ def quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_STARTUP_TIMEOUT_SECONDS", "120")
 
 
-def ingest(plant_file: PlantFile) -> None:
+def ingest(
+    plant_file: PlantFile,
+    every_s: Annotated[
+        float | None,
+        typer.Option("--every", help="Go on, with a run every so many seconds.", min=1),
+    ] = None,
+) -> None:
     """Copy what the broker holds of the plant into the lake, each record once.
 
-    Run it as often as you like: it goes on where the lake ends.
+    Run it as often as you like: it goes on where the lake ends. With --every it does so by itself
+    until Ctrl-C; a run that fails because something is away is repeated by the next one.
     """
-    load_plant(plant_file)
+    plant, settings = load_plant(plant_file), Settings.load()
     quiet_prefect()
     from flows.prefect_ingest import ingest as flow  # noqa: PLC0415 starting Prefect takes seconds
 
-    num_stored = flow(str(plant_file), settings=Settings.load())
-    CONSOLE.print(f"{num_stored} new records are in the lake")
+    if every_s is None:
+        num_stored = flow(str(plant_file), settings=settings)
+        CONSOLE.print(f"{num_stored} new records are in the lake")
+        return
+    keep_ingesting(
+        plant, settings, every_s=every_s, run=lambda: flow(str(plant_file), settings=settings)
+    )
+
+
+def keep_ingesting(
+    plant: Plant, settings: Settings, *, every_s: float, run: Callable[[], int]
+) -> None:
+    """Do ``run`` every ``every_s`` until a signal comes; its health is at FUSION_HEALTH_ADDRESS."""
+    begin_service(settings, "ingest")
+    clock = wiring.open_clock()
+    metrics = IngestMetrics(clock, every_s=every_s, longest_run_s=LONGEST_RUN_S)
+    with (
+        stop_on_signals() as should_stop,
+        serve_health(metrics, settings.health_address, metrics.registry),
+    ):
+        while not should_stop():
+            try:
+                num_stored = run()
+                metrics.done(num_stored, _left(plant, settings))
+                tell("info", f"{num_stored} new records are in the lake", rows=num_stored)
+            except FusionError as failed:
+                if not failed.retriable:
+                    raise
+                metrics.failed(str(failed))
+                tell("warning", f"again in {every_s:g} s", str(failed))
+            waited_s = 0.0
+            while waited_s < every_s and not should_stop():
+                clock.sleep(0.2)
+                waited_s += 0.2
+
+
+def _left(plant: Plant, settings: Settings) -> dict[str, int]:
+    with closing(wiring.open_source(settings, plant.sense_topics, "ingest-left")) as source:
+        return left_to_ingest(source, wiring.open_lake(settings))
 
 
 def train(

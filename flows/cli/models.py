@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import datetime
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from flows.cli.model_tables import (
+    manifest_table,
+    manifests_table,
+    seen_table,
+    step_line,
+    versions_table,
+)
 from flows.cli.plant import PlantFile, load_plant
 from flows.models import models_of
+from flows.registry import follow_journal, where_from
 from flows.rollout import CANARY_SHARE, model_named, promote, rollback
 from flows.rollout_journal import journal_of
+from flows.rollout_seen import read_seen
 from flows.settings import Settings
 from flows.terminal import CONSOLE
-from fusion.errors import InputError
+from fusion.errors import InputError, TrackingUnavailableError
 from fusion.manifest import load_manifest
-from fusion.plant import NANOSECONDS
-from fusion.rollout.states import Action, Entry, Rollout
+from fusion.plant import Plant
+from fusion.rollout.states import Entry
 
 ME = getpass.getuser()
-GAUGES_SHOWN = ("skill", "rankme", "probe_r2")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,33 +49,25 @@ def list_models(plant_file: PlantFile) -> None:
     """Show every version of the plant, what it does now, and the last steps of the journal."""
     plant, settings = load_plant(plant_file), Settings.load()
     journal = journal_of(settings, plant)
-    state = journal.state()
-    table = Table("version", "role", "precision", *GAUGES_SHOWN, "trained on")
-    for path in models_of(settings, plant):
-        manifest = load_manifest(path)
-        gauges = manifest.gauges[-1] if manifest.gauges else {}
-        shown = [f"{gauges[name]:.2f}" if name in gauges else "–" for name in GAUGES_SHOWN]
-        ticks = f"{manifest.num_train_ticks} ticks"
-        table.add_row(path.name, _role(state, path.name), manifest.precision, *shown, ticks)
-    CONSOLE.print(table)
+    state, entries = journal.state(), journal.entries()
+    manifests = [load_manifest(path) for path in models_of(settings, plant)]
+    CONSOLE.print(versions_table(manifests, state, entries))
     CONSOLE.print(state.told())
-    for entry in journal.entries()[-5:]:
-        CONSOLE.print(_line(entry), highlight=False, markup=False)
+    _tell(entries[-5:])
 
 
 @app.command()
 def show(plant_file: PlantFile, version: Version) -> None:
-    """Show the manifest of a version and every step that it took."""
+    """Show what a version is, where it came from, and every step that it took.
+
+    From the version that an alarm names one gets to the run that made it, the version of the lake
+    that it was made of, and the plant file as it was then.
+    """
     plant, settings = load_plant(plant_file), Settings.load()
     manifest = load_manifest(model_named(settings, plant, version))
-    table = Table("field", "value", show_header=False)
-    for field, value in manifest.model_dump(exclude={"gauges", "layout", "recipe"}).items():
-        table.add_row(field, str(value))
-    table.add_row("recipe", str(manifest.recipe.get("name")))
-    CONSOLE.print(table)
-    for entry in journal_of(settings, plant).entries():
-        if entry.version == version:
-            CONSOLE.print(_line(entry), highlight=False, markup=False)
+    CONSOLE.print(manifest_table(manifest))
+    _show_chain(settings, plant, version)
+    _tell([e for e in journal_of(settings, plant).entries() if e.version == version])
 
 
 @app.command()
@@ -79,19 +78,27 @@ def compare(
         str | None, typer.Argument(help="Another version; default: the champion.")
     ] = None,
 ) -> None:
-    """Show two versions side by side: what they are, and what training measured at its end."""
+    """Show two versions side by side: what they are, and what both did on the stream.
+
+    A live process tells the second every few seconds, for each role in which one was beside the
+    other: shadow, canary, champion.
+    """
     plant, settings = load_plant(plant_file), Settings.load()
-    beside = other or journal_of(settings, plant).state().champion
-    if beside is None:
-        raise InputError(f"{version} must be compared with something; there is no champion yet")
-    both = [load_manifest(model_named(settings, plant, name)) for name in (version, beside)]
-    table = Table("", version, beside)
-    for field in ("precision", "data_version", "code_version", "num_parameters", "num_train_ticks"):
-        table.add_row(field, *(str(getattr(each, field)) for each in both))
-    gauges = [each.gauges[-1] if each.gauges else {} for each in both]
-    for name in sorted(gauges[0].keys() | gauges[1].keys()):
-        table.add_row(name, *(f"{g[name]:.3g}" if name in g else "–" for g in gauges))
-    CONSOLE.print(table)
+    journal = journal_of(settings, plant)
+    beside = other or journal.state().champion
+    if beside is None or beside == version:
+        why = "there is no champion yet" if beside is None else "it is the champion"
+        raise InputError(f"{version} must be compared with another version ({why}); name one")
+    names = (version, beside)
+    manifests = [load_manifest(model_named(settings, plant, name)) for name in names]
+    CONSOLE.print(manifests_table(manifests))
+    entries = {entry.revision: entry for entry in journal.entries()}
+    told = [each for each in read_seen(settings, plant) if set(names) <= each.seen.keys()]
+    for each in told:
+        CONSOLE.print(seen_table(each, names, entries))
+    if not told:
+        CONSOLE.print("they have not scored the same stream yet: `fusion models promote`")
+    _tell([entry for entry in entries.values() if entry.version == version][-3:])
 
 
 @app.command("promote")
@@ -122,27 +129,52 @@ def promote_version(
         Settings.load(), plants, version, who=who, why=why, share=share, to_champion=to_champion
     )
     CONSOLE.print(state.told())
+    _tell_registry(Settings.load(), plants[0])
 
 
 @app.command("rollback")
 def rollback_version(plant_file: PlantFile, why: Why, who: Who = ME) -> None:
     """Take the challenger back; without one, the champion of late: the former one serves again."""
-    CONSOLE.print(rollback(Settings.load(), load_plant(plant_file), who=who, why=why).told())
+    settings, plant = Settings.load(), load_plant(plant_file)
+    CONSOLE.print(rollback(settings, plant, who=who, why=why).told())
+    _tell_registry(settings, plant)
 
 
-def _role(state: Rollout, version: str) -> str:
-    if version == state.champion:
-        return "[bold]champion[/bold]"
-    if version == state.challenger:
-        share = f" ({state.share:.0%})" if state.stage is Action.CANARY else ""
-        return f"{state.stage}{share}"
-    return "stands by" if version == state.standby else ""
+def _tell_registry(settings: Settings, plant: Plant) -> None:
+    """Let MLflow's aliases follow; the journal holds, whatever becomes of them."""
+    try:
+        follow_journal(settings, plant)
+    except TrackingUnavailableError as away:
+        CONSOLE.print(f"the registry will follow later (flow advance-rollout): {away}")
 
 
-def _line(entry: Entry) -> str:
-    moment = datetime.datetime.fromtimestamp(entry.t_ns / NANOSECONDS, datetime.UTC)
-    share = f" ({entry.share:.0%})" if entry.action is Action.CANARY else ""
-    return (
-        f"{entry.revision:>3} {moment:%Y-%m-%d %H:%M:%S} {entry.version} {entry.action}{share} "
-        f"by {entry.who}: {entry.why}"
-    )
+def _show_chain(settings: Settings, plant: Plant, version: str) -> None:
+    """Show model → run → data → plant file, as far as each is kept."""
+    chain = Table("model", version, show_header=True)
+    manifest = load_manifest(model_named(settings, plant, version))
+    try:
+        made = where_from(settings, plant, version)
+    except TrackingUnavailableError as away:
+        CONSOLE.print(f"who made it cannot be asked now: {away}")
+        made = None
+    if made is not None:
+        aliases = f" ({', '.join(made.aliases)})" if made.aliases else ""
+        chain.add_row("run in MLflow", f"{made.run_id} {made.run_name} {made.status}{aliases}")
+        for name in ("reason", "gate", "examination", "retraining"):
+            if name in made.tags:
+                chain.add_row(name, made.tags[name])
+    chain.add_row("data version", manifest.data_version)
+    chain.add_row("code version", manifest.code_version)
+    if made is not None and "plant_file" in made.tags:
+        sha = made.tags.get("plant_file_sha256", "")
+        told = f"{made.tags['plant_file']} (sha256 {sha[:12]}…; kept in the run: asked/plant.yaml)"
+        chain.add_row("plant file", told)
+    is_same = manifest.plant_fingerprint == plant.fingerprint()
+    now = "as it is now" if is_same else "it was changed since"
+    chain.add_row("plant fingerprint", f"{manifest.plant_fingerprint[:12]}… ({now})")
+    CONSOLE.print(chain)
+
+
+def _tell(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        CONSOLE.print(step_line(entry), highlight=False, markup=False)

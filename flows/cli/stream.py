@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
 from flows.cli.spool import drain, say_what_waits, waiting_note
 from flows.health import Health, serve_health
 from flows.live import open_live, run_live, watch
+from flows.logs import begin_service, tell, tell_lost, tell_refused
+from flows.metrics.live import LiveMetrics
 from flows.replay import ReplayReport
 from flows.replay import replay as send
 from flows.replay_payloads import load_replay
@@ -24,11 +25,13 @@ from flows.schemas import publish_schemas
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE, LiveTable, counts_table, progress_bar
+from flows.tracing import LiveTracer, SendTracer, open_tracer
 from fusion.alignment import Counts
 from fusion.errors import BrokerUnavailableError, InferenceUnavailableError, InputError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import Lost, Payload, TopicPartition
 from fusion.simulation import fault_campaign, normal_scenario, simulate, truth
+from fusion.stream.figures import LiveFigures
 
 Speed = Annotated[
     float | None,
@@ -111,7 +114,11 @@ def publish(
 ) -> ReplayReport:
     """Send ``payloads`` to the broker, with progress in plant time; Ctrl-C stops cleanly."""
     publisher = wiring.open_sender(settings, plant, source=source)
-    with contextlib.closing(publisher), progress_bar() as bar:
+    with (
+        contextlib.closing(publisher),
+        open_tracer(settings, source) as tracer,
+        progress_bar() as bar,
+    ):
         publish_schemas(plant, publisher)
         total = None if duration_s is None else round(duration_s)
         task = bar.add_task(f"{source} → {plant.prefix}.*", total=total, note="s of plant time")
@@ -131,6 +138,7 @@ def publish(
                 speed=speed,
                 clock=wiring.open_clock(),
                 on_progress=show,
+                trace=tracer and SendTracer(tracer),
             )
             if not report.is_interrupted:
                 drain(publisher, bar)
@@ -175,25 +183,31 @@ def live(
     away.
     """
     settings = Settings.load()
+    begin_service(settings, "live")
     watched, rollout = _watched(plant_files, model, settings)
-    health = Health(wiring.open_clock())
+    clock = wiring.open_clock()
+    health = Health(clock)
+    metrics = LiveMetrics(health.ready, clock.now_ns)
 
     def tell_away(away: BrokerUnavailableError, pause_s: float) -> None:
         health.away(str(away))
-        CONSOLE.print(f"[yellow]trying again in {pause_s:.0f} s:[/yellow] {escape(str(away))}")
-
-    def tell_lost(lost: Lost) -> None:
-        CONSOLE.print(f"[bold red]records are lost:[/bold red] {escape(str(lost))}")
+        tell("warning", f"trying again in {pause_s:.0f} s", str(away))
 
     def tell_paused(why: InferenceUnavailableError) -> None:
         health.away(str(why))
-        CONSOLE.print(f"[yellow]scoring waits, nothing is dropped:[/yellow] {escape(str(why))}")
+        tell("warning", "scoring waits, nothing is dropped", str(why))
+
+    def tell_figures(figures: LiveFigures) -> None:
+        health.figures(figures)
+        metrics.figures(figures)
 
     with (
         stop_on_signals() as should_stop,
-        serve_health(health, settings.health_address),
+        serve_health(health, settings.health_address, metrics.registry),
+        open_tracer(settings, "live") as tracer,
         LiveTable(watched[0].plant.prefix) as table,
     ):
+        traces = tracer and LiveTracer(tracer, [each.plant for each in watched], clock)
         if until_caught_up:
             counts = _watch_to_end(
                 watched,
@@ -216,8 +230,14 @@ def live(
                 on_away=tell_away,
                 on_lost=tell_lost,
                 on_paused=tell_paused,
+                on_figures=tell_figures if settings.health_address else None,
+                on_taken=traces and traces.taken,
                 rollout=rollout,
             ):
+                metrics.step(step)
+                tell_refused(step.refused)
+                if traces is not None:
+                    traces.step(step)
                 table.show(step, chain)
                 counts = chain.counts()
     CONSOLE.print(counts_table(counts))

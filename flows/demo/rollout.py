@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from flows.demo.rig import ingest
 from flows.demo.rollout_picture import Sample, draw_timeline
 from flows.demo.story import Story
 from flows.live import open_live, run_live
+from flows.replay_payloads import sent_ns
 from flows.rollout import promote
 from flows.rollout_journal import journal_of
 from flows.rollout_watch import RolloutWatch
@@ -24,17 +26,20 @@ from flows.settings import Settings
 from flows.terminal import CONSOLE
 from fusion.errors import InputError
 from fusion.manifest import MANIFEST_FILE, load_manifest
-from fusion.plant import NANOSECONDS
+from fusion.plant import NANOSECONDS, StreamSender
 from fusion.rollout.states import Action
+from fusion.schema import Message
 from fusion.scoring.calibration import SCALARS_FILE
-from fusion.simulation import normal_scenario, simulate
+from fusion.simulation import Scenario, normal_scenario, simulate
 from fusion.stream.shard import Step
 
 WATCHED_S = 480
 DEGRADED, GOOD = "2-degraded", "3-good"
 DEGRADE_BY = 0.05
 """Of its alarm thresholds: the networks stay as they are, so its golden windows do not tell."""
-TICKS_BETWEEN = 100
+TICKS_BETWEEN = 180
+PIECE_S = 2.0
+"""Of plant time, sent when what came before is read: so every step is seen when it is taken."""
 
 
 def run_rollout_demo(plant_file: Path, folder: Path, *, seed: int, minutes: float) -> Path:
@@ -58,8 +63,10 @@ def run_rollout_demo(plant_file: Path, folder: Path, *, seed: int, minutes: floa
                 update={"inference": "triton", "triton_address": server.access.address}
             )
         with story.step("live: promote both, one after the other"):
-            _send(place, WATCHED_S, seed=seed + 1, after_s=minutes * 60 + 60)
-            told = _watch(place, settings, first.name)
+            scenario = normal_scenario(
+                duration_s=WATCHED_S, seed=seed + 1, after_s=minutes * 60 + 60
+            )
+            told = _watch(place, settings, first.name, scenario)
     finally:
         if server is not None:
             server.stop()
@@ -83,16 +90,28 @@ class _Told:
     steps: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
 
 
-def _watch(place: DemoPlace, settings: Settings, first: str) -> _Told:
-    """Run the live process to the end of what was sent; promote when it is time."""
+def _watch(place: DemoPlace, settings: Settings, first: str, scenario: Scenario) -> _Told:
+    """Run the live process while the plant plays ``scenario``; promote when it is time."""
     told = _Told()
     left = _acts(place, settings)
     promote(settings, [place.plant], first, who="demo", why="the first model")
     watch = RolloutWatch([place.plant], settings, look_every_s=0.0)
     journal = journal_of(settings, place.plant)
     num_known, begin = len(journal.entries()), None
-    with open_live(watch.watched(), settings, skip_backlog=False, rollout=watch) as live:
-        for step in run_live(live, should_stop=lambda: False, may_end=lambda: True):
+    with (
+        contextlib.closing(wiring.open_publisher(settings)) as publisher,
+        open_live(watch.watched(), settings, skip_backlog=True, rollout=watch) as live,
+    ):
+        pieces = _pieces(place, scenario)
+
+        def has_ended() -> bool:
+            if not live.is_caught_up():
+                return False
+            piece = next(pieces, None)
+            publisher.publish(piece or [])
+            return piece is None
+
+        for step in run_live(live, should_stop=lambda: False, may_end=has_ended):
             if not step.scores:
                 continue
             begin = step.scores[0].tick if begin is None else begin
@@ -137,8 +156,22 @@ def _samples(step: Step, begin: int, watch: RolloutWatch, versions: list[str]) -
     ]
 
 
-def _send(place: DemoPlace, duration_s: float, *, seed: int, after_s: float = 0.0) -> None:
-    scenario = normal_scenario(duration_s=duration_s, seed=seed, after_s=after_s)
+def _pieces(place: DemoPlace, scenario: Scenario) -> Iterator[list[Message]]:
+    """Yield what the plant sends, piece by piece."""
+    names = [stream.name for stream in place.plant.streams]
+    senders = {n: StreamSender(place.plant, n, source="simulator", epoch="watched") for n in names}
+    piece: list[Message] = []
+    end_ns = scenario.t_start_ns
+    for payload in simulate(scenario, place.plant):
+        if sent_ns(payload) > end_ns:
+            yield piece
+            piece, end_ns = [], end_ns + round(PIECE_S * NANOSECONDS)
+        piece.append(senders[payload.stream].message(payload))
+    yield piece
+
+
+def _send(place: DemoPlace, duration_s: float, *, seed: int) -> None:
+    scenario = normal_scenario(duration_s=duration_s, seed=seed)
     publish(
         simulate(scenario, place.plant),
         place.plant,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ def draw_timeline(
     surprise, shares = figure.subplots(2, 1, sharex=True)
     versions = list(dict.fromkeys(name for each in samples for name in each.alarm_shares))
     colours = {name: f"C{i}" for i, name in enumerate(versions)}
+    samples = [*_with_gaps(samples)]
     t_s = [each.tick * tick_s for each in samples]
     for name in dict.fromkeys(each.version for each in samples):
         said = [each.surprise if each.version == name else float("nan") for each in samples]
@@ -54,8 +55,19 @@ def draw_timeline(
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
+def _with_gaps(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Yield ``samples``, with nothing in it where ticks are missing: no line goes across."""
+    before: Sample | None = None
+    for each in samples:
+        if before is not None and each.tick > before.tick + 1:
+            yield Sample(before.tick + 1, float("nan"), before.version, {})
+        yield each
+        before = each
+
+
 def _mark(axes: Axes, steps: Sequence[tuple[int, str]], tick_s: float, *, has_words: bool) -> None:
-    for tick, words in steps:
+    for number, (tick, words) in enumerate(steps):
         axes.axvline(tick * tick_s, color="black", linewidth=1)
         if has_words:
-            axes.text(tick * tick_s, 50, words, rotation=90, fontsize=8, ha="right", va="center")
+            y = (75, 28)[number % 2]  # (neighbours may be near)
+            axes.text(tick * tick_s, y, words, rotation=90, fontsize=8, ha="right", va="center")

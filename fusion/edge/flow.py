@@ -15,6 +15,7 @@ from fusion.edge.rows import RowGatherer
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS, AudioStream, Plant, StreamSender, TelemetryStream, VideoStream
 from fusion.plant.devices import Device, Mask
+from fusion.plant.sending import Trace
 from fusion.ports import Clock, Reading
 from fusion.schema import (
     MAX_CLAIMED_BYTES,
@@ -34,11 +35,19 @@ class StreamOutflow:
     """
 
     def __init__(
-        self, plant: Plant, device: Device, stream: str, *, epoch: str, clock: Clock
+        self,
+        plant: Plant,
+        device: Device,
+        stream: str,
+        *,
+        epoch: str,
+        clock: Clock,
+        trace: Trace | None = None,
     ) -> None:
         self._stream = plant.stream(stream)
         self._clock = clock
-        self._sender = StreamSender(plant, stream, source=f"edge-{device.name}", epoch=epoch)
+        source = f"edge-{device.name}"
+        self._sender = StreamSender(plant, stream, source=source, epoch=epoch, trace=trace)
         self._masks = _Masks(device.privacy_masks)
         self._rows: RowGatherer | None = None
         self._rules: TagRules | None = None

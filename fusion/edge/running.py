@@ -26,6 +26,7 @@ from fusion.errors import (
 )
 from fusion.plant import NANOSECONDS, Plant, TelemetryStream
 from fusion.plant.devices import Device
+from fusion.plant.sending import Trace
 from fusion.ports import Clock, DeviceSession, Observed, Publisher, Reading, Unusable
 from fusion.schema import DeviceHealth, Message
 from fusion.schema.records import rfc3339
@@ -65,6 +66,8 @@ class DeviceRun:
         forward: Lets a spool send what waits; called while the device has nothing to say.
         num_waiting: How many records wait in the spool.
         on_state: Is told when the state changes, with the reason.
+        on_health: Is told how the device does, every ten seconds.
+        trace: Gives the trace of a message, where it is traced.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class DeviceRun:
         forward: Callable[[], None] = lambda: None,
         num_waiting: Callable[[], int] = lambda: 0,
         on_state: Callable[[State, str], None] = lambda _state, _why: None,
+        on_health: Callable[[DeviceHealth], None] = lambda _: None,
+        trace: Trace | None = None,
     ) -> None:
         self._plant = plant
         self._device = device
@@ -89,9 +94,10 @@ class DeviceRun:
         self._forward = forward
         self._num_waiting = num_waiting
         self._on_state = on_state
+        self._on_health = on_health
         epoch = f"edge-{device.name}-{clock.now_ns()}"
         self._flows = {
-            name: StreamOutflow(plant, device, name, epoch=epoch, clock=clock)
+            name: StreamOutflow(plant, device, name, epoch=epoch, clock=clock, trace=trace)
             for name in device.streams
         }
         self._session: DeviceSession | None = None
@@ -293,17 +299,17 @@ class DeviceRun:
         if not is_due and now_ns - self._t_said_ns < SAY_HEALTH_S * NANOSECONDS:
             return
         self._t_said_ns = now_ns
+        health = self._health()
+        self._on_health(health)
         if not self._unsent:
-            self._send([self._health_message()])
+            self._send([self._health_message(health)])
 
-    def _health_message(self) -> Message:
-        t_ns = self._clock.now_ns()
-        plant = str(self._plant.address)
-        health = DeviceHealth(
-            plant=plant,
+    def _health(self) -> DeviceHealth:
+        return DeviceHealth(
+            plant=str(self._plant.address),
             device=self._device.name,
             protocol=self._device.protocol,
-            t_ns=t_ns,
+            t_ns=self._clock.now_ns(),
             state=self._state,
             why=self._why,
             connects=self._num_connects,
@@ -311,13 +317,16 @@ class DeviceRun:
             waiting_records=self._num_waiting(),
             streams=tuple(flow.health() for flow in self._flows.values()),
         )
+
+    def _health_message(self, health: DeviceHealth) -> Message:
+        plant = health.plant
         headers = {
             "ce_specversion": "1.0",
-            "ce_id": f"{plant}/{self._device.name}:{t_ns}",
+            "ce_id": f"{plant}/{self._device.name}:{health.t_ns}",
             "ce_source": f"edge-{self._device.name}",
             "ce_type": "fusion.device-health",
             "ce_subject": plant,
-            "ce_time": rfc3339(t_ns),
+            "ce_time": rfc3339(health.t_ns),
             "content-type": "application/json",
         }
         topic = self._plant.topic("stream-health")

@@ -11,6 +11,7 @@ from fusion.manifest import Manifest, trained_streams
 from fusion.model import Jepa, WindowOutputs
 from fusion.model.in_process import TorchInference
 from fusion.plant import Plant
+from fusion.ports import Inference
 from fusion.scoring import Calibration
 from fusion.stream.calibrating import calibrate_on
 from fusion.stream.windows import WindowEncoder
@@ -24,7 +25,7 @@ class Calibrated:
     """Everything that turns a plant's observations into scores, forecasts and advice."""
 
     plant: Plant
-    inference: TorchInference
+    inference: Inference
     manifest: Manifest
     normaliser: Normaliser
     calibration: Calibration

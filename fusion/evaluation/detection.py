@@ -113,16 +113,20 @@ def auprc(runs: Sequence[KnownRun], surprises: Sequence[Floats], plant: Plant) -
 
 def raised_s(run: KnownRun, surprise_N: Floats, plant: Plant) -> list[float]:
     """Return when alarms began, in seconds from the start of the run, delays included."""
+    return [
+        (t_ns - run.scenario.t_start_ns) / NANOSECONDS
+        for t_ns in raised_ns(run.observations, surprise_N, plant)
+    ]
+
+
+def raised_ns(observations: Sequence[Observation], surprise_N: Floats, plant: Plant) -> list[int]:
+    """Return when alarms began, in nanoseconds UTC, delays included."""
     scores = (
         _score(each.tick, surprise, plant)
-        for each, surprise in zip(run.observations, surprise_N.tolist(), strict=True)
+        for each, surprise in zip(observations, surprise_N.tolist(), strict=True)
         if not math.isnan(surprise)
     )
-    return [
-        (event.t_ns - run.scenario.t_start_ns) / NANOSECONDS
-        for event in alarms_of(scores, plant)
-        if event.transition == "raised"
-    ]
+    return [event.t_ns for event in alarms_of(scores, plant) if event.transition == "raised"]
 
 
 def _in(

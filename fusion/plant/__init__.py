@@ -1,5 +1,6 @@
 """The plant description and the reader that explains its mistakes."""
 
+from fusion.plant.access import Grant, Policy, grants_of, parse_policy
 from fusion.plant.alarm_definition import AlarmDefinition
 from fusion.plant.description import (
     Address,
@@ -42,10 +43,12 @@ __all__ = [
     "AudioStream",
     "ClockName",
     "Difference",
+    "Grant",
     "Limits",
     "Modality",
     "OperatingMode",
     "Plant",
+    "Policy",
     "RetentionHours",
     "Scoring",
     "Stream",
@@ -57,7 +60,9 @@ __all__ = [
     "Topics",
     "VideoStream",
     "differences",
+    "grants_of",
     "parse_plant",
+    "parse_policy",
     "plan_topics",
     "retention_text",
     "thresholds_of",

@@ -260,6 +260,13 @@ class OpcUaSecurity(Described):
     )
 
 
+class UserCertificate(Described):
+    """A certificate as the user, PEM or DER, in place of name and password."""
+
+    certificate_file: Path
+    key_file: Path = Field(description="Without a passphrase.")
+
+
 class OpcUaDevice(_Device):
     """An OPC UA server: subscriptions, and history for what was missed."""
 
@@ -267,6 +274,9 @@ class OpcUaDevice(_Device):
     endpoint: str = Field(pattern=r"^opc\.tcp://[^/\s@]+(:\d+)?(/\S*)?$")
     security: OpcUaSecurity | None = None
     login: Login | None = None
+    user_certificate: UserCertificate | None = Field(
+        default=None, description="Who logs in, where the server knows users by certificates."
+    )
     nodes: tuple[NodeSource, ...] = Field(min_length=1, max_length=10_000)
     publishing_s: float = Field(default=0.1, ge=0.01, le=60, description="How often it may tell.")
     sampling_s: float = Field(default=0.0, ge=0, le=3_600, description="0: as fast as it can.")
@@ -297,7 +307,17 @@ class OpcUaDevice(_Device):
         return self.nodes
 
     @model_validator(mode="after")
-    def _password_is_encrypted(self) -> Self:
+    def _user_is_one_and_secret(self) -> Self:
+        if self.login is not None and self.user_certificate is not None:
+            raise ValueError(
+                f"device {self.name!r} must have login or user_certificate, it has both; delete "
+                "the one that the server does not ask for"
+            )
+        if self.user_certificate is not None and self.security is None:
+            raise ValueError(
+                f"device {self.name!r} has a user_certificate, so it must have security too: the "
+                "server asks for a signature over its own certificate; add security"
+            )
         if self.login is not None and self.security is None:
             raise ValueError(
                 f"device {self.name!r} has a login, so it must have security too: without it the "

@@ -7,7 +7,7 @@ that scores the same ticks beside it; a fault of the plant makes both alarm, and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -30,7 +30,8 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_error_rate: float = Field(default=0.05, gt=0, lt=1, description="Of the calls seen")
-    min_calls: int = Field(default=20, ge=1, description="Below, errors and latency say nothing.")
+    min_failed: int = Field(default=5, ge=1, description="Below, failed calls say nothing.")
+    min_calls: int = Field(default=20, ge=1, description="Below, latency says nothing.")
     max_p95_s: float = Field(default=0.25, gt=0, description="Latency of one call, 95 %")
     min_ticks: int = Field(default=60, ge=1, description="Below, alarm rates say nothing.")
     max_alarm_gap: float = Field(
@@ -62,6 +63,7 @@ class Seen(BaseModel):
     num_alarm_ticks: int = 0
     """Ticks whose surprise was at or above the threshold."""
     num_alarms: int = 0
+    mean_surprise: float = 0.0
     num_nuisance: int = 0
     num_useful: int = 0
     parity_broken: str | None = None
@@ -83,7 +85,8 @@ def problem(seen: Seen, beside: Seen, limits: Limits, *, tick_s: float) -> Probl
     """Return the first rule that a version broke, judged by what it and the other one did.
 
     ``beside`` is the version that scored the same ticks. A server that is away fails both: then the
-    error rate accuses neither.
+    error rate accuses neither. (Where scoring waits for one version, the other one is not asked:
+    whoever judges has to ask it before.)
     """
     if seen.parity_broken is not None:
         return Problem(Rule.PARITY, seen.parity_broken)
@@ -95,15 +98,16 @@ def problem(seen: Seen, beside: Seen, limits: Limits, *, tick_s: float) -> Probl
 
 
 def _problem_of_calls(seen: Seen, beside: Seen, limits: Limits) -> Problem | None:
-    if seen.num_calls < limits.min_calls:
-        return None
     rate, other = _rate(seen), _rate(beside)
-    if rate > limits.max_error_rate and rate > 2 * other:
+    is_failing = seen.num_failed >= limits.min_failed
+    if is_failing and rate > limits.max_error_rate and rate > 2 * other:
         return Problem(
             Rule.ERRORS,
             f"{seen.num_failed} of its last {seen.num_calls} calls failed ({rate:.0%}); "
             f"{limits.max_error_rate:.0%} may, and beside it {other:.0%} did",
         )
+    if seen.num_calls < limits.min_calls:
+        return None
     if seen.p95_s > limits.max_p95_s and seen.p95_s > 2 * beside.p95_s:
         return Problem(
             Rule.LATENCY,
@@ -168,13 +172,28 @@ def expected_alarms(
     return low, mean + reach + 1
 
 
-def compared(seen: Mapping[str, Seen]) -> dict[str, dict[str, float]]:
-    """Return per figure what each version did: rows for people to compare."""
-    rows: dict[str, dict[str, float]] = {}
-    for version, each in seen.items():
-        for figure, value in each.figures().items():
-            rows.setdefault(figure, {})[version] = value
-    return rows
+def together(seen: Sequence[Seen]) -> Seen:
+    """Return what one version did in several processes; of the latencies, the slowest one's.
+
+    Example:
+        >>> both = together([Seen(num_ticks=30, mean_surprise=0.5), Seen(num_ticks=10)])
+        >>> both.num_ticks, both.mean_surprise
+        (40, 0.375)
+    """
+    counted = {
+        name: sum(getattr(each, name) for each in seen)
+        for name in Seen.model_fields
+        if name.startswith("num_")
+    }
+    weighed = sum(each.mean_surprise * each.num_ticks for each in seen)
+    return Seen.model_validate(
+        counted
+        | {
+            "p95_s": max((each.p95_s for each in seen), default=0.0),
+            "mean_surprise": weighed / max(counted["num_ticks"], 1),
+            "parity_broken": next((s.parity_broken for s in seen if s.parity_broken), None),
+        }
+    )
 
 
 def _alarm_share(seen: Seen) -> float:

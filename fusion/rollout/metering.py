@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,17 @@ RECENT_S = 30.0
 """Older calls say nothing about now: a version that recovered must not be accused, nor one whose
 good days hide what it does."""
 ALARMS_KEPT = 10_000
+CALL_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds of the counts of calls by duration; one count more is of all that took longer."""
+
+
+class Calls(NamedTuple):
+    """Every call since the meter was made."""
+
+    by_duration: tuple[int, ...]
+    """How many lasted at most each of ``CALL_BOUNDS_S``, and not the one before; then the rest."""
+    sum_s: float
+    num_failed: int
 
 
 class Meter:
@@ -29,9 +42,13 @@ class Meter:
         self._clock = clock
         self._lock = threading.Lock()
         self._calls: deque[tuple[int, float, bool]] = deque(maxlen=CALLS_KEPT)
+        self._by_duration = [0] * (len(CALL_BOUNDS_S) + 1)
+        self._sum_s = 0.0
+        self._num_failed = 0
         self._num_ticks = 0
         self._num_alarm_ticks = 0
         self._num_alarms = 0
+        self._sum_surprise = 0.0
         self._raised: OrderedDict[str, None] = OrderedDict()
         self._verdicts: dict[str, Judgement | None] = {}
         self.parity_broken: str | None = None
@@ -40,16 +57,24 @@ class Meter:
         """Note one call of a network."""
         with self._lock:
             self._calls.append((self._clock.monotonic_ns(), duration_s, has_failed))
+            self._by_duration[bisect_left(CALL_BOUNDS_S, duration_s)] += 1
+            self._sum_s += duration_s
+            self._num_failed += has_failed
 
-    def scored(self, score: Score, events: list[AlarmEvent]) -> None:
-        """Note one tick, and what its score did to alarms."""
+    def scored(self, score: Score, events: list[AlarmEvent], *, is_heard: bool = True) -> None:
+        """Note one tick, and what its score did to alarms.
+
+        Alarms that are not ``is_heard`` by people are only counted: nobody can judge them.
+        """
         with self._lock:
             self._num_ticks += 1
             self._num_alarm_ticks += score.surprise >= 1
+            self._sum_surprise += score.surprise
             for event in events:
                 if event.transition == "raised":
                     self._num_alarms += 1
-                    self._raised[event.id] = None
+                    if is_heard:
+                        self._raised[event.id] = None
             while len(self._raised) > ALARMS_KEPT:
                 gone, _ = self._raised.popitem(last=False)
                 self._verdicts.pop(gone, None)
@@ -59,6 +84,27 @@ class Meter:
         with self._lock:
             if verdict.episode in self._raised:
                 self._verdicts[verdict.episode] = verdict.judgement
+
+    def calls(self) -> Calls:
+        """Return what became of every call, and how long they took."""
+        with self._lock:
+            return Calls(tuple(self._by_duration), self._sum_s, self._num_failed)
+
+    def forget_calls(self) -> None:
+        """Forget the calls: they tell of the server, not of the version."""
+        with self._lock:
+            self._calls.clear()
+
+    def begin_anew(self) -> None:
+        """Forget what was counted, as another role begins; whose its alarms were is not forgotten.
+
+        People judge an alarm long after it was raised: by then its version may serve elsewhere.
+        """
+        with self._lock:
+            self._calls.clear()
+            self._num_ticks, self._num_alarm_ticks, self._num_alarms = 0, 0, 0
+            self._sum_surprise = 0.0
+            self.parity_broken = None
 
     def seen(self) -> Seen:
         """Return all of it; of the calls those of the last half minute."""
@@ -72,6 +118,7 @@ class Meter:
                 num_failed=sum(has_failed for *_, has_failed in recent),
                 p95_s=float(np.quantile(durations, 0.95)) if durations else 0.0,
                 num_ticks=self._num_ticks,
+                mean_surprise=self._sum_surprise / max(self._num_ticks, 1),
                 num_alarm_ticks=self._num_alarm_ticks,
                 num_alarms=self._num_alarms,
                 num_nuisance=said.count("nuisance"),

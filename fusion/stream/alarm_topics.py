@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from fusion.schema import AlarmConfig, AlarmState, RememberedEpisode, Verdict
 
+VERDICT = "verdict:"
 _Kept = TypeVar("_Kept", bound=BaseModel)
 
 
@@ -46,7 +47,7 @@ def episode_key(episode: RememberedEpisode) -> str:
 
 def verdict_key(verdict: Verdict) -> str:
     """Return the key of what an operator thought of an alarm: the newest counts."""
-    return f"verdict:{verdict.plant}:{verdict.episode}"
+    return f"{VERDICT}{verdict.plant}:{verdict.episode}"
 
 
 def kept_of(address: str, newest: Mapping[str, bytes]) -> KeptAlarms:

@@ -224,17 +224,20 @@ class Chain:
         assert command.episode is not None, "only a known episode is judged"
         if self.recall is not None:
             self.recall.judge(command)
-        self.outbox.feedback(
-            Verdict(
-                id=command.id,
-                plant=command.plant,
-                episode=command.episode,
-                judgement=command.judgement,
-                note=command.note,
-                who=command.who,
-                t_ns=command.t_ns,
-            )
+        verdict = Verdict(
+            id=command.id,
+            plant=command.plant,
+            episode=command.episode,
+            judgement=command.judgement,
+            note=command.note,
+            who=command.who,
+            t_ns=command.t_ns,
         )
+        self.outbox.feedback(verdict)
+        # (Who listens now may be who raised it, in another role.)
+        for meter in (self.meter, None if self.shadow is None else self.shadow.meter):
+            if meter is not None:
+                meter.judged(verdict)
 
     def _pass_time(self, *, is_silent: bool) -> None:
         """Let what hides alarms end in silence too: plant time goes on with the machine's."""

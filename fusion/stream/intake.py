@@ -119,6 +119,10 @@ class Intake:
         """Return the first tick that is not closed; None before any is."""
         return self._aligner.next_tick()
 
+    def newest_ns(self) -> dict[str, int]:
+        """Return the newest event time of each stream that has spoken."""
+        return self._aligner.newest_ns()
+
     def decisions(self) -> dict[TopicPartition, Decisions]:
         """Return what a repeat of the records kept since :meth:`positions` must decide alike."""
         return self._aligner.decisions()

@@ -9,7 +9,7 @@ reads the open windows again and goes on at the next tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fusion.alignment import Counts
@@ -17,12 +17,14 @@ from fusion.errors import FencedError, InferenceUnavailableError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Source
 from fusion.schema import AlarmState, Lost, Record, TopicPartition
+from fusion.stream.figures import FIGURES_EVERY_S, LiveFigures, plant_figures
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.shard import Shard, Step, by_number
 
 POLL_TIMEOUT_S = 0.1
-SAY_EVERY_S = 0.2
-"""A transaction costs a few milliseconds: what comes in between goes together."""
+SAY_EVERY_S = 0.1
+"""A transaction costs a few milliseconds: what comes in between goes together. Alarms need not
+wait."""
 LOOK_EVERY_S = 1.0
 FENCED_PATIENCE_S = 60.0
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 5.0
@@ -43,6 +45,10 @@ class Live:
     """Hears, each time anew, why scoring waits. The stream is held back, nothing is dropped."""
     should_reopen: Callable[[], bool] = lambda: False
     """Whether other models have come into service: every shard is then opened anew with them."""
+    on_figures: Callable[[LiveFigures], None] | None = None
+    """Hears every few seconds how all that is watched here does; what monitoring shows."""
+    on_taken: Callable[[Sequence[Record]], None] | None = None
+    """Hears of the records of each poll once they are aligned; for traces."""
     shards: dict[int, Shard] = field(default_factory=dict[int, Shard])
     progress: ProgressWatch = field(default_factory=ProgressWatch)
     _stamps: dict[int, frozenset[tuple[TopicPartition, int]]] = field(
@@ -57,6 +63,10 @@ class Live:
     """Whether ``_ends`` was asked for since the last poll."""
     _held: frozenset[TopicPartition] = frozenset()
     _looked_ns: int = 0
+    _told_ns: int | None = None
+    _worked_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _num_let_go: int = 0
+    """How often other models have come into service."""
 
     def join(self, *, patience_s: float) -> None:
         """Wait, at most ``patience_s``, until this process reads its partitions."""
@@ -77,7 +87,7 @@ class Live:
                 for number in list(self.shards):
                     yield from self._say(number)
                 self._let_go()
-            batches = by_number(self.source.poll(timeout_s=POLL_TIMEOUT_S))
+            batches = by_number(self.source.poll(timeout_s=self._patience_s()))
             self._opened.clear()
             self._is_end_fresh = False
             self._follow_assignment()
@@ -92,11 +102,20 @@ class Live:
             yield from self._say(number)
 
     def finish(self, *, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Step]:
-        """Score the ticks that are still open, as if their missing records never came."""
-        for number, shard in list(self.shards.items()):
-            shard.flush()
-            self._work(number, should_stop)
-            yield from self._say(number)
+        """Score the ticks that are still open, as if their missing records never came.
+
+        When other models come into service meanwhile, they read the open windows first.
+        """
+        num_before = None
+        while self._num_let_go != num_before and not should_stop():
+            if num_before is not None:
+                yield from self.steps(should_stop=lambda: should_stop() or self.is_caught_up())
+            num_before = self._num_let_go
+            for number, shard in list(self.shards.items()):
+                shard.flush()
+                self._work(number, should_stop)
+                if self.shards.get(number) is shard:
+                    yield from self._say(number)
 
     def is_caught_up(self) -> bool:
         """Whether this process reads something, and has read all that the broker holds of it."""
@@ -128,6 +147,21 @@ class Live:
         chains = [chain for shard in self.shards.values() for chain in shard.chains.values()]
         return [state for chain in chains for state in chain.alarms.states()]
 
+    def figures(self) -> LiveFigures:
+        """Return how all that is watched here does, as values that no longer change."""
+        return LiveFigures(
+            t_ns=self.clock.now_ns(),
+            monotonic_ns=self.clock.monotonic_ns(),
+            counts=self.counts(),
+            lags={part: lag.offsets for part, lag in self.progress.lags.items()},
+            plants=tuple(
+                plant_figures(chain)
+                for shard in self.shards.values()
+                for chain in shard.chains.values()
+            ),
+            waits_for=self.progress.waits_for,
+        )
+
     def close(self) -> None:
         """Free the publishers. What was not said is said again by the next owner."""
         for number in list(self.shards):
@@ -139,20 +173,28 @@ class Live:
         """Take what one poll brought through the whole chain; say it when it is time."""
         if number in self.shards:  # (it may have moved while another shard was at work)
             self.shards[number].take(records)
+            if self.on_taken is not None and records:
+                self.on_taken(records)
         if not self._work(number, should_stop):
             return
-        now_ns = self.clock.monotonic_ns()
-        if now_ns - self._said_ns.get(number, 0) >= SAY_EVERY_S * NANOSECONDS:
+        since_ns = self.clock.monotonic_ns() - self._said_ns.get(number, 0)
+        is_urgent = number in self.shards and self.shards[number].is_urgent
+        if is_urgent or since_ns >= SAY_EVERY_S * NANOSECONDS:
             yield from self._say(number)
 
     def _work(self, number: int, should_stop: Callable[[], bool]) -> bool:
         """Score what is aligned, however long inference is away; False when told to stop."""
         pause_s = FIRST_PAUSE_S
         while number in self.shards:
+            began_ns = self.clock.monotonic_ns()
             try:
                 self.shards[number].work()
+                self.progress.waits_for = None
+                took_ns = self.clock.monotonic_ns() - began_ns
+                self._worked_ns[number] = self._worked_ns.get(number, 0) + took_ns
                 break
             except InferenceUnavailableError as why:
+                self.progress.waits_for = str(why)
                 if should_stop():
                     self._drop(number)  # (what was taken and not said is read again)
                     return False
@@ -167,6 +209,17 @@ class Live:
             self._look_around()
         return True
 
+    def _patience_s(self) -> float:
+        """Return how long to wait for records: no longer than until something is to be said."""
+        now_ns = self.clock.monotonic_ns()
+        due_ns = [
+            self._said_ns.get(number, 0) + round(SAY_EVERY_S * NANOSECONDS)
+            for number, shard in self.shards.items()
+            if shard.has_something_to_say
+        ]
+        left_s = (min(due_ns) - now_ns) / NANOSECONDS if due_ns else POLL_TIMEOUT_S
+        return min(max(left_s, 0.0), POLL_TIMEOUT_S)
+
     def _say(self, number: int) -> Iterator[Step]:
         shard = self.shards.get(number)
         if shard is None or not shard.has_something_to_say:
@@ -179,6 +232,7 @@ class Live:
             self._fenced_since_ns.setdefault(number, self.clock.monotonic_ns())
             return
         self._said_ns[number] = self.clock.monotonic_ns()
+        step.work_s = self._worked_ns.pop(number, 0) / NANOSECONDS
         yield step
 
     def _follow_assignment(self) -> None:
@@ -219,6 +273,7 @@ class Live:
 
     def _let_go(self) -> None:
         """Drop every shard, to be opened anew: what was taken and not said is read again."""
+        self._num_let_go += 1
         for number in list(self._stamps):
             self._drop(number)
             del self._stamps[number]
@@ -235,6 +290,10 @@ class Live:
             part: counts.lost for part, counts in self.counts().items() if counts.lost
         }
         self.on_beat(self.progress)
+        is_due = self._told_ns is None or now_ns - self._told_ns >= FIGURES_EVERY_S * NANOSECONDS
+        if self.on_figures is not None and is_due:
+            self._told_ns = now_ns
+            self.on_figures(self.figures())
 
     def _balance(self) -> None:
         """Let streams that are far ahead wait for those that have records to read."""

@@ -34,4 +34,4 @@ class Shadow:
             return  # (the meter has counted it; a window with a hole begins anew)
         if window is not None and is_new:
             score = self.scorer.update(window)
-            self.meter.scored(score, self.alarms.update(score))
+            self.meter.scored(score, self.alarms.update(score), is_heard=False)

@@ -39,6 +39,11 @@ class Step:
     num_records: int
     scores: list[Score] = field(default_factory=list[Score])
     events: list[AlarmEvent] = field(default_factory=list[AlarmEvent])
+    work_s: float = 0.0
+    """How long it took to score and judge the ticks of ``scores``."""
+    partition: int = 0
+    refused: list[Message] = field(default_factory=list[Message])
+    """Dead letters."""
 
 
 class Shard:
@@ -85,6 +90,11 @@ class Shard:
         """Whether records were taken or lost, or ticks scored, that are not published yet."""
         is_changed = self._is_changed or any(chain.is_changed for chain in self.chains.values())
         return self._num_records > 0 or is_changed
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether an alarm has moved, and nobody knows yet."""
+        return any(chain.events for chain in self.chains.values())
 
     def add(self, address: str, chain: Chain) -> None:
         """Let ``chain`` go on in this shard: it has been here before."""
@@ -158,7 +168,7 @@ class Shard:
             BrokerUnavailableError: Open a new shard; it goes on from the last whole transaction.
             FencedError: Another process owns this partition now.
         """
-        step = Step(self._num_records)
+        step = Step(self._num_records, partition=self.number)
         messages = self._own_messages
         for chain in self.chains.values():
             if not chain.is_changed:
@@ -167,6 +177,8 @@ class Shard:
             step.scores += chain.scores
             step.events += chain.events
             chain.scores, chain.events, chain.is_changed = [], [], False
+        letters = self.plant.topic("dead-letters")
+        step.refused = [message for message in messages if message.topic == letters]
         saved = ShardCheckpoint.of(
             self._read_up_to,
             self._strangers,

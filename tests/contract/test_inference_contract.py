@@ -19,7 +19,7 @@ from fusion.ports import Inference
 from fusion.training.package import load_golden
 
 pytestmark = pytest.mark.xdist_group("triton")
-KINDS = ("local", "triton", "triton-shared-memory")
+KINDS = ("local", "triton", "triton-shared-memory", "triton-joined")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ def kind(request: pytest.FixtureRequest, model_dir: Path) -> Opened:
     server: TritonServer = request.getfixturevalue("triton")
     export_to_triton(model_dir, server.repository, backend="python", batching=Batching())
     names = triton_names(load_manifest(model_dir))
-    asking = Asking(deadline_s=20.0, uses_shared_memory=request.param != "triton")
+    asking = Asking(
+        deadline_s=20.0,
+        uses_shared_memory=request.param == "triton-shared-memory",
+        joins_threads=request.param == "triton-joined",
+    )
     return Opened(lambda: TritonInference(server.access, names, asking), model_dir)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -17,9 +18,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors import object_store
 from connectors.object_store import LocalObjectStore, S3ObjectStore, S3Settings
 from fusion.errors import InputError, ObjectStoreUnavailableError, ObjectTooLargeError
-from fusion.ports import ObjectStore
+from fusion.ports import Archive, ObjectStore
 from tests.conftest import S3Server, free_port, require_java
 
 SLACK_NS = 5_000_000_000
@@ -39,12 +41,28 @@ def s3(server: S3Server, **changes: object) -> S3ObjectStore:
 
 
 @pytest.fixture(params=["folder", "s3", "s3-below-a-prefix"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> ObjectStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> Archive:
     if request.param == "folder":
         (tmp_path / "objects").mkdir()
         return LocalObjectStore(tmp_path / "objects")
     server = request.getfixturevalue("s3_server")
     return s3(server, prefix="" if request.param == "s3" else f"all/of/{unique}")
+
+
+def test_whole_files_come_back_also_when_they_are_many_pieces(
+    store: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "PIECE_BYTES", 1_000_000)
+    for size in (0, 1, 7_654_321):
+        content = random.Random(size).randbytes(size)
+        (tmp_path / "sent").write_bytes(content)
+        store.put_file("files/a/b", tmp_path / "sent")
+        assert store.fetch_file("files/a/b", tmp_path / "came")
+        assert (tmp_path / "came").read_bytes() == content
+    assert not store.fetch_file("files/a/c", tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    with pytest.raises(ObjectStoreUnavailableError):
+        store.put_file("files/a/d", tmp_path / "not there")
 
 
 @settings(

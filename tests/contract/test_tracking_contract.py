@@ -114,6 +114,71 @@ def test_runs_of_one_experiment_stand_side_by_side(uri: str, unique: str) -> Non
     assert {run.data.params["seed"] for run in kept(uri, unique)} == {"0", "1", "2"}
 
 
+def opened(uri: str, folder: Path) -> MlflowTracking:
+    return MlflowTracking(uri, artifacts=folder / "artifacts")
+
+
+def test_a_run_with_a_key_goes_on_instead_of_a_second_one(
+    uri: str, unique: str, tmp_path: Path
+) -> None:
+    params = {"model.width": 96}
+    first = opened(uri, tmp_path).start(experiment=unique, name="r", params=params, key="a/1")
+    first.log([{"step": 1.0, "loss.total": 2.0}])
+    again = opened(uri, tmp_path).start(experiment=unique, name="r", params=params, key="a/1")
+    other = opened(uri, tmp_path).start(experiment=unique, name="r", params=params, key="a/2")
+    assert again.run_id == first.run_id != other.run_id
+    again.finish(model_version="v1")
+    assert sorted(run.info.status for run in kept(uri, unique)) == ["FINISHED", "RUNNING"]
+
+
+def test_files_and_tags_of_a_run_are_kept_and_replaced(
+    uri: str, unique: str, tmp_path: Path
+) -> None:
+    run = opened(uri, tmp_path).start(experiment=unique, name="r", params={})
+    run.finish(model_version="v1")
+    page = tmp_path / "evaluation.md"
+    for text in ("first", "second"):
+        page.write_text(text)
+        run.attach([page], folder="evaluation")
+        run.tag({"gate": text})
+    client = MlflowClient(tracking_uri=uri)
+    (found,) = client.list_artifacts(run.run_id, "evaluation")
+    fetched = client.download_artifacts(run.run_id, found.path, str(tmp_path))
+    assert Path(fetched).read_text() == "second"
+    (done,) = kept(uri, unique)
+    assert (done.data.tags["gate"], done.info.status) == ("second", "FINISHED")
+
+
+def test_aliases_lead_from_what_serves_to_the_run_that_made_it(
+    uri: str, unique: str, tmp_path: Path
+) -> None:
+    tracking = opened(uri, tmp_path)
+    assert tracking.registered(unique, "v1") is None
+    tracking.point(unique, {"champion": None, "challenger": "v1"})  # (nothing is there to name)
+    for version in ("v1", "v2"):
+        run = tracking.start(experiment=unique, name=version, params={"seed": version}, key=version)
+        manifest = tmp_path / "manifest.json"
+        manifest.write_text(version)
+        run.attach([manifest], folder="model")
+        run.finish(model_version=version)
+        for _ in range(2):
+            tracking.register(unique, version, run_id=run.run_id, folder="model")
+
+    def aliases(version: str) -> tuple[str, ...]:
+        found = tracking.registered(unique, version)
+        assert found is not None
+        assert (found.params, found.status) == ({"seed": version}, "FINISHED")
+        return found.aliases
+
+    tracking.point(unique, {"champion": "v1", "challenger": "v2"})
+    assert (aliases("v1"), aliases("v2")) == (("champion",), ("challenger",))
+    for _ in range(2):
+        tracking.point(unique, {"champion": "v2", "challenger": None})
+    assert (aliases("v1"), aliases("v2")) == ((), ("champion",))
+    tracking.point(unique, {"champion": "older than the registry"})
+    assert aliases("v2") == ()
+
+
 @pytest.mark.parametrize("where", ["server", "file"])
 def test_what_cannot_be_reached_says_so(where: str, tmp_path: Path, unique: str) -> None:
     (tmp_path / "file").touch()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +20,9 @@ from fusion.plant import Plant
 from fusion.rollout.judging import Limits
 from fusion.rollout.states import Action
 from fusion.schema import Score
-from fusion.scoring.calibration import SCALARS_FILE
 from fusion.simulation import normal_scenario
 from tests.e2e.conftest import make_plant, publish
+from tests.e2e.versions import add_version, once_each
 
 pytestmark = pytest.mark.xdist_group("triton")
 LIMITS = Limits(min_calls=10, min_ticks=20)
@@ -40,17 +38,7 @@ class Story:
 
     def add(self, name: str, made_of: Path, *, threshold: float = 1.0) -> Path:
         """Put a version there: ``made_of`` with its alarm thresholds multiplied."""
-        target = self.settings.models_dir / self.plant.prefix / name
-        shutil.copytree(made_of, target)
-        manifest = load_manifest(target).model_copy(
-            update={"version": name, "name": self.plant.prefix}
-        )
-        (target / MANIFEST_FILE).write_text(manifest.model_dump_json())
-        scalars = json.loads((target / SCALARS_FILE).read_text())
-        for panel in scalars["panels"].values():
-            panel["threshold"] *= threshold
-        (target / SCALARS_FILE).write_text(json.dumps(scalars))
-        return target
+        return add_version(self.settings, self.plant, name, made_of, threshold=threshold)
 
     def promote(self, version: str, *, to_champion: bool = False) -> None:
         promote(
@@ -105,19 +93,13 @@ def story(unique: str, tmp_path: Path, model_dir: Path, monkeypatch: pytest.Monk
     return made
 
 
-def once_each(found: list[Score]) -> list[int]:
-    ticks = [score.tick for score in found]
-    assert ticks == list(range(ticks[0], ticks[0] + len(ticks))), "none lost, none scored twice"
-    return ticks
-
-
 def test_a_good_version_becomes_champion_and_can_be_rolled_back(
     story: Story, model_dir: Path
 ) -> None:
     alone = story.run_alone()
     story.add("v2", model_dir)
     found = story.run("v2", "v2", "v2", "")
-    once_each(found)
+    once_each([score.tick for score in found])
     versions = [score.model_version for score in found]
     assert {"v1", "v2"} == set(versions)
     assert versions[-1] == "v1", "the former champion serves again"
@@ -141,7 +123,7 @@ def test_a_version_that_alarms_all_the_time_goes_back_by_itself_and_nobody_hears
 ) -> None:
     story.add("v2", model_dir, threshold=0.05)
     found = story.run("v2")
-    once_each(found)
+    once_each([score.tick for score in found])
     assert {score.model_version for score in found} == {"v1"}
     last = journal_of(story.settings, story.plant).entries()[-1]
     assert (last.version, last.action) == ("v2", Action.ROLLED_BACK)
@@ -155,7 +137,7 @@ def test_a_bad_version_that_was_made_champion_goes_back_too(story: Story, model_
     promote(story.settings, [story.plant], "v2", who="anna", why="hurry")
     story.promote("v2", to_champion=True)
     found = story.run()
-    once_each(found)
+    once_each([score.tick for score in found])
     assert (found[0].model_version, found[-1].model_version) == ("v2", "v1")
     assert story.steps()[-1] == ("v2", Action.ROLLED_BACK)
 

@@ -55,8 +55,12 @@ class Broker:
 
     def kill(self, _rng: random.Random) -> str:
         """SIGKILL: what was not on the disk of the broker is gone. Returns what was killed."""
-        self._call(KAFKA_SCRIPT, "kill")
+        self.crash()
         return "the broker"
+
+    def crash(self) -> None:
+        """SIGKILL, and nothing else."""
+        self._call(KAFKA_SCRIPT, "kill")
 
     def stop(self) -> None:
         """Stop it cleanly."""

@@ -80,6 +80,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     issue(folder, "server", ExtendedKeyUsageOID.SERVER_AUTH)
     issue(folder, "edge", ExtendedKeyUsageOID.CLIENT_AUTH)
     issue(folder, "stranger", ExtendedKeyUsageOID.CLIENT_AUTH)
+    issue(folder, "user", ExtendedKeyUsageOID.CLIENT_AUTH)
     (folder / "trusted").mkdir()
     (folder / "trusted" / "edge.der").write_bytes((folder / "edge.der").read_bytes())
     return folder
@@ -129,6 +130,23 @@ def test_a_wrong_password_is_refused_and_not_told(secured: OpcUaDevice) -> None:
         opened(secured, "secret-but-wrong")
     assert "secret-but-wrong" not in str(raised.value)
     assert "login" in str(raised.value)
+
+
+def test_a_user_is_known_by_certificate(secured: OpcUaDevice, certificates: Path) -> None:
+    def device_of(name: str, key: str) -> OpcUaDevice:
+        told = secured.model_dump(mode="json", exclude_none=True)
+        del told["login"]
+        files = {"certificate_file": f"{name}.der", "key_file": f"{key}-key.pem"}
+        paths = {field: str(certificates / file) for field, file in files.items()}
+        return OpcUaDevice.model_validate(told | {"user_certificate": paths})
+
+    with closing(opened(device_of("user", "user"))) as session:
+        assert read_until(session, bool)[0].value == 0.0
+    with pytest.raises(DeviceRefusedError, match="must be reached"):
+        opened(device_of("stranger", "stranger"))
+    # Whoever has the certificate but not its key, is nobody.
+    with pytest.raises(DeviceRefusedError, match="must be reached"):
+        opened(device_of("user", "stranger"))
 
 
 def test_a_stranger_is_refused(secured: OpcUaDevice, certificates: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
@@ -24,6 +24,7 @@ class FolderPeer:
         self._folder = folder / "shared"
         self._hidden = folder / "away"
         self._kind = kind
+        self.ahead_s = 0.0
         self._numbers = itertools.count()
         files = {"name": "files", "folder": str(self._folder), "watch": True, "settle_s": 0}
         files["patterns"] = [f"*.{kind}"]
@@ -54,8 +55,9 @@ class FolderPeer:
             self._folder.rename(self._hidden)
 
     def say(self, value: float) -> None:
-        now = datetime.fromtimestamp(time.time(), UTC)
-        name = now.strftime("%Y%m%dT%H%M%S.%f")
+        written = datetime.fromtimestamp(time.time(), UTC)
+        now = written + timedelta(seconds=self.ahead_s)
+        name = written.strftime("%Y%m%dT%H%M%S.%f")
         fresh = self._folder.parent / f"{name}.{self._kind}"
         if self._kind == "csv":
             pl.DataFrame({"time": [now], "level": [value]}).write_csv(fresh)

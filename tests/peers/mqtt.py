@@ -102,6 +102,7 @@ class JsonPeer:
     """A sensor that publishes JSON."""
 
     def __init__(self, folder: Path) -> None:
+        self.ahead_s = 0.0
         self.server = Mosquitto(folder)
         rule = {
             "topic": "line1/+/state",
@@ -133,7 +134,8 @@ class JsonPeer:
         self.server.stop()
 
     def say(self, value: float) -> None:
-        said = {"stamp": time.time_ns(), "ok": True, "data": {"level": value}}
+        stamp = time.time_ns() + round(self.ahead_s * 1e9)
+        said = {"stamp": stamp, "ok": True, "data": {"level": value}}
         self.publish("line1/tank/state", json.dumps(said).encode())
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -145,6 +147,7 @@ class SparkplugPeer:
     """An edge node that is born, says changes by alias, is asked for rebirths, and dies."""
 
     def __init__(self, folder: Path) -> None:
+        self.ahead_s = 0.0
         self.server = Mosquitto(folder)
         metric = {"stream": "process", "tag": "level", "node": "press", "metric": "Tank/Level"}
         told = {"host": "127.0.0.1", "port": self.server.port, "keepalive_s": 1, "timeout_s": 2}
@@ -195,8 +198,9 @@ class SparkplugPeer:
     def say(self, value: float) -> None:
         self.value = value
         self.seq = (self.seq + 1) % 256
-        said = Payload(timestamp=now_ms(), seq=self.seq)
-        said.metrics.add(alias=7, timestamp=now_ms(), datatype=10, double_value=value)
+        stamp_ms = now_ms() + round(self.ahead_s * 1_000)
+        said = Payload(timestamp=stamp_ms, seq=self.seq)
+        said.metrics.add(alias=7, timestamp=stamp_ms, datatype=10, double_value=value)
         self.publish("NDATA", said)
 
     def die(self) -> None:

@@ -1,4 +1,4 @@
-// node-opcua as the foreign OPC UA stack of the tests. Lines on standard input: "say VALUE",
+// node-opcua as the foreign OPC UA stack of the tests. Lines on standard input: "say VALUE AHEAD_S",
 // "bad STATUS", "flood VALUE"; each is answered with "ok".
 "use strict";
 const path = require("path");
@@ -48,9 +48,9 @@ async function main() {
   await server.start();
   console.log("ready");
   for await (const line_in of readline.createInterface({ input: process.stdin })) {
-    const [verb, word] = line_in.trim().split(" ");
+    const [verb, word, ahead] = line_in.trim().split(" ");
     if (verb === "say") {
-      tags[0].setValueFromSource({ dataType: DataType.Double, value: Number(word) }, StatusCodes.Good, new Date());
+      tags[0].setValueFromSource({ dataType: DataType.Double, value: Number(word) }, StatusCodes.Good, new Date(Date.now() + 1000 * Number(ahead)));
     } else if (verb === "bad") {
       tags[0].setValueFromSource({ dataType: DataType.Double, value: 0 }, coerceStatusCode(parseInt(word, 16)), new Date());
     } else if (verb === "flood") {

@@ -23,6 +23,7 @@ class OpcUaPeer:
     def __init__(
         self, folder: Path, stack: str, *, num_tags: int = 1, history: bool = False
     ) -> None:
+        self.ahead_s = 0.0
         port = free_port()
         namespace = "urn:tests:plc"
         self.plant = plant_with(
@@ -72,7 +73,7 @@ class OpcUaPeer:
         self.server.stop()
 
     def say(self, value: float) -> None:
-        self.server.tell(f"say {value}")
+        self.server.tell(f"say {value} {self.ahead_s}")
 
     def say_bad(self, status: int) -> None:
         self.server.tell(f"bad {status:08x}")

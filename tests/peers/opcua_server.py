@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from asyncua import Server, ua
@@ -22,15 +22,24 @@ from asyncua.server.user_managers import UserManager
 NAMESPACE = "urn:tests:plc"
 
 
-class OneUser(UserManager):
+class TwoUsers(UserManager):
+    """One is known by name and password, one by certificate."""
+
+    def __init__(self, known: bytes) -> None:
+        self.known = known
+
     def get_user(self, iserver, username=None, password=None, certificate=None):  # noqa: ANN001, ANN201
         if (username, password) == ("operator", "right"):
             return User(role=UserRole.User, name="operator")
+        # The channel's certificate is the edge's own: nobody logs in with that one.
+        if username is None and certificate == self.known:
+            return User(role=UserRole.User, name="known")
         return None
 
 
 async def serve(port: int, num_tags: int, certificates: Path | None) -> None:
-    server = Server(user_manager=None if certificates is None else OneUser())
+    users = None if certificates is None else TwoUsers((certificates / "user.der").read_bytes())
+    server = Server(user_manager=users)
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/plc")
     await server.set_application_uri("urn:tests:server")
@@ -70,6 +79,7 @@ async def serve(port: int, num_tags: int, certificates: Path | None) -> None:
 async def obey(server: Server, tags: list, words: list[str]) -> None:
     now = datetime.now(UTC)
     if words[0] == "say":
+        now += timedelta(seconds=float(words[2]))
         value = ua.DataValue(
             ua.Variant(float(words[1]), ua.VariantType.Double), SourceTimestamp=now
         )

@@ -136,6 +136,20 @@ def test_a_device_dies_alone() -> None:
     assert len(bench.say("NDATA", data(3))) == 1
 
 
+def test_devices_that_nobody_asked_for_are_not_remembered() -> None:
+    bench = Bench()
+    bench.say("NBIRTH", birth())
+    for number in range(1, 200):
+        born = Payload(timestamp=1_767_225_600_000, seq=number)
+        born.metrics.add(name="Door", alias=1, datatype=11, boolean_value=True)
+        assert bench.say("DBIRTH", born.SerializeToString(), f"invented{number}") == []
+    assert set(bench.host._nodes["N"].names) == {""}
+    asked = bench.rebirths
+    assert bench.say("DDATA", data(200), "invented9") == []
+    assert [each.value for each in bench.say("NDATA", data(201))] == [2.0]
+    assert bench.rebirths == asked
+
+
 def test_an_unknown_alias_asks_for_births() -> None:
     bench = Bench()
     bench.say("NBIRTH", birth())

@@ -69,6 +69,7 @@ def test_a_process_that_reads_is_alive_and_ready_and_says_how_far_behind_it_is(
             "waits_for": None,
             "lag": {"rig.audio/2": 2, "rig.video/2": 0},
             "lost": {"rig.audio/2": 3},
+            "no_tick_closes_for_s": {},
         },
     )
 

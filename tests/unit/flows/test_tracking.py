@@ -11,6 +11,7 @@ from flows.settings import Settings
 from flows.terminal import gauge_row
 from flows.tracking import recorded
 from fusion.errors import CollapseError, TrackingUnavailableError
+from fusion.ports import RegisteredModel
 from fusion.training import StepReport, recipe_named
 
 RECIPE = recipe_named("quick", seed=3)
@@ -25,14 +26,39 @@ class Remembered:
         self.rows: list[Mapping[str, float]] = []
         self.ends: list[str] = []
 
-    def start(self, *, experiment: str, name: str, params: Mapping[str, str | float]) -> Remembered:
+    run_id = "r1"
+
+    def start(
+        self,
+        *,
+        experiment: str,
+        name: str,
+        params: Mapping[str, str | float],
+        key: str | None = None,
+    ) -> Remembered:
         self._answer()
+        self.key = key
         self.params = {"experiment": experiment, "run": name, **params}
         return self
 
     def log(self, rows: Sequence[Mapping[str, float]]) -> None:
         self._answer()
         self.rows += rows
+
+    def attach(self, files: Sequence[Path], *, folder: str) -> None:
+        raise NotImplementedError
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
+    def register(self, name: str, version: str, *, run_id: str, folder: str) -> None:
+        raise NotImplementedError
+
+    def point(self, name: str, aliases: Mapping[str, str | None]) -> None:
+        raise NotImplementedError
+
+    def registered(self, name: str, version: str) -> RegisteredModel | None:
+        raise NotImplementedError
 
     def finish(self, *, model_version: str) -> None:
         self._answer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,9 @@ def broken(seen: Seen, beside: Seen = WELL) -> Rule | None:
         ({"parity_broken": "'z' differs"}, Rule.PARITY),
         ({"num_failed": 5}, None),
         ({"num_failed": 6}, Rule.ERRORS),
-        ({"num_calls": 19, "num_failed": 19}, None),
+        ({"num_calls": 4, "num_failed": 4}, None),
+        ({"num_calls": 5, "num_failed": 5}, Rule.ERRORS),
+        ({"num_calls": 19, "p95_s": 2.0}, None),
         ({"p95_s": 0.25}, None),
         ({"p95_s": 0.26}, Rule.LATENCY),
         ({"num_alarms": 7}, None),
@@ -108,3 +112,18 @@ def test_a_verdict_on_another_versions_alarm_counts_for_nothing() -> None:
     meter = Meter(HandClock())
     meter.judged(Verdict(id="1", plant="p", episode="e", judgement="nuisance", who="anna", t_ns=0))
     assert meter.seen().num_nuisance == 0
+
+
+def test_an_alarm_is_judged_also_in_a_later_role_and_only_where_it_was_heard() -> None:
+    spoke, listened = Meter(HandClock()), Meter(HandClock())
+    said = Verdict(id="1", plant="p", episode="e", judgement="nuisance", who="anna", t_ns=0)
+    raised = SimpleNamespace(transition="raised", id="e")
+    score = SimpleNamespace(surprise=2.0)
+    spoke.scored(score, [raised])  # type: ignore[arg-type] (no more of them is looked at)
+    listened.scored(score, [raised], is_heard=False)  # type: ignore[arg-type]
+    for meter in (spoke, listened):
+        assert (meter.seen().num_alarms, meter.seen().mean_surprise) == (1, 2.0)
+        meter.begin_anew()
+        meter.judged(said)
+        assert (meter.seen().num_alarms, meter.seen().num_ticks) == (0, 0)
+    assert (spoke.seen().num_nuisance, listened.seen().num_nuisance) == (1, 0)

@@ -33,10 +33,13 @@ class Group:
     """At this call of ``keep_alive`` every partition goes to another member."""
     ends: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
     lost: list[Lost] = field(default_factory=list[Lost])
+    num_given: int = 0
 
     def poll(self, *, timeout_s: float) -> list[Record]:
         self.clock.sleep(timeout_s)
-        return self.batches.pop(0) if self.batches else []
+        batch = self.batches.pop(0) if self.batches else []
+        self.num_given += len(batch)
+        return batch
 
     def assigned(self) -> dict[TopicPartition, int]:
         return dict(self.stamps)
@@ -50,7 +53,7 @@ class Group:
         self.held.append(set(partitions))
 
     def positions(self) -> dict[TopicPartition, int]:
-        return dict.fromkeys(self.stamps, 0)
+        return dict.fromkeys(self.stamps, self.num_given)
 
     def take_lost(self) -> list[Lost]:
         lost, self.lost = self.lost, []
@@ -72,6 +75,8 @@ class OneShard:
     is_closed: bool = False
     lost: list[Lost] = field(default_factory=list[Lost])
     chains: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    num_flushed: int = 0
+    is_urgent: bool = False
 
     @property
     def has_something_to_say(self) -> bool:
@@ -91,7 +96,7 @@ class OneShard:
         return {each.partition: Counts(lost=each.num_offsets) for each in self.lost}
 
     def flush(self) -> None:
-        """Nothing is open."""
+        self.num_flushed += 1
 
     def say(self) -> Step:
         if self.is_fenced:
@@ -156,6 +161,14 @@ def test_what_comes_in_quickly_is_said_together(rig: Rig) -> None:
     said = rig.shards[0].said
     assert [offset for each in said for offset in each] == list(range(20))
     assert len(said) <= 20 * 0.1 / SAY_EVERY_S + 2
+
+
+def test_an_alarm_does_not_wait_for_what_comes_after_it(rig: Rig) -> None:
+    rig.rounds(1)
+    rig.group.batches = [records(n) for n in range(10)]
+    rig.shards[0].is_urgent = True
+    rig.rounds(10)
+    assert rig.shards[0].said == [[n] for n in range(10)]
 
 
 def test_a_partition_that_left_and_came_back_is_opened_anew(rig: Rig) -> None:
@@ -330,3 +343,19 @@ def test_other_models_end_a_pause_that_the_old_ones_would_never_leave(rig: Rig) 
     assert first.said == []
     assert len(rig.shards) == 2
     assert len(first.failures) == 97
+
+
+def test_other_models_that_come_at_the_end_read_the_open_windows_and_close_them_too(
+    rig: Rig,
+) -> None:
+    rig.rounds(1)
+    rig.live.should_reopen = iter([True, *[False] * 100]).__next__
+    broken, rig.next_shard = rig.shards[0], OneShard()
+    broken.failures = [InferenceUnavailableError("broken")] * 100
+    second = rig.next_shard
+    rig.group.batches = [[], records(7)]
+    rig.group.ends = {AUDIO: 1}  # (something is to be read again)
+    list(rig.live.finish())
+    assert broken.said == []
+    assert second.said == [[7]]
+    assert (broken.num_flushed, second.num_flushed) == (1, 1)

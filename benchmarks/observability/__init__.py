@@ -1,0 +1,1 @@
+"""What it costs the live process to be seen."""

@@ -1,0 +1,1 @@
+"""How long a version that misbehaves on a real Triton stays in service."""

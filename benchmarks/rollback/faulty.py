@@ -1,0 +1,64 @@
+"""Networks in Triton's repository that misbehave when told to: later than any test before service.
+
+They answer their golden windows first, so nothing but their behaviour gives them away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+Fault = Literal["drift", "errors", "slow", "nan"]
+FAULT_FILE = "fault"
+SLOW_S = 0.4
+"""Answers, but late; a challenger is waited for half a second."""
+DRIFT = 0.005
+"""Above what a golden window may differ by, and too little to raise an alarm."""
+
+_CODE = f"""
+
+_well_execute, _well_write = TritonPythonModel.execute, TritonPythonModel._write
+
+
+def _fault() -> str:
+    told = Path(__file__).with_name({FAULT_FILE!r})
+    return told.read_text() if told.exists() else ""
+
+
+def _execute(self, requests):
+    import time
+
+    if _fault() == "errors":
+        raise RuntimeError("made to fail")
+    if _fault().startswith("slow"):
+        time.sleep(float(_fault().split()[1]))
+    return _well_execute(self, requests)
+
+
+def _write(self, arrays):
+    if _fault() == "nan":
+        arrays = tuple(np.full_like(array, np.nan) for array in arrays)
+    if _fault() == "drift":
+        arrays = tuple(array + np.float32({DRIFT}) for array in arrays)
+    return _well_write(self, arrays)
+
+
+TritonPythonModel.execute, TritonPythonModel._write = _execute, _write
+"""
+
+
+def prepare_fault(repository: Path, models: Iterable[str]) -> None:
+    """Let each of ``models`` obey :func:`set_fault`, once it is loaded; call it before."""
+    for model in models:
+        path = repository / model / "1" / "model.py"
+        path.write_text(path.read_text(encoding="utf-8") + _CODE, encoding="utf-8")
+
+
+def set_fault(
+    repository: Path, models: Iterable[str], fault: Fault | None, *, slow_s: float = SLOW_S
+) -> None:
+    """Let each of ``models`` misbehave from its next request on; with None, behave again."""
+    told = "" if fault is None else f"slow {slow_s}" if fault == "slow" else fault
+    for model in models:
+        (repository / model / "1" / FAULT_FILE).write_text(told, encoding="utf-8")

@@ -1,0 +1,45 @@
+"""Where checks for drift, and the retrainings that answer them, are kept: one file per prefix."""
+
+from __future__ import annotations
+
+from flows.line_journal import LineJournal
+from flows.settings import Settings
+from fusion.plant import Plant
+from fusion.retraining.records import (
+    ENTRY,
+    DriftHistory,
+    DriftRecord,
+    Ended,
+    Intended,
+    Started,
+    history_of,
+)
+
+JOURNAL_FILE = "drift.jsonl"
+DriftJournal = LineJournal[DriftRecord | Intended | Started | Ended]
+
+
+def drift_journal_of(settings: Settings, plant: Plant) -> DriftJournal:
+    """Return the journal of drift of the plants of a prefix; it lies beside their versions."""
+    path = settings.models_dir / plant.prefix / JOURNAL_FILE
+    return LineJournal(path, ENTRY, holds="a check for drift or a step of a retraining")
+
+
+def drift_history(settings: Settings, plant: Plant) -> DriftHistory:
+    """Return the checks and retrainings of ``plant``.
+
+    Raises:
+        InputError: The file is not a journal.
+    """
+    return history_of(drift_journal_of(settings, plant).entries(), str(plant.address))
+
+
+def keep_record(settings: Settings, plant: Plant, record: DriftRecord) -> None:
+    """Keep a check; one that is kept already is kept once."""
+    drift_journal_of(settings, plant).extend(
+        lambda entries: [] if any(_is_same(each, record) for each in entries) else [record]
+    )
+
+
+def _is_same(entry: DriftRecord | Intended | Started | Ended, record: DriftRecord) -> bool:
+    return isinstance(entry, DriftRecord) and entry.id == record.id

@@ -1,0 +1,1 @@
+"""What Prometheus reads of each process; the names are in :mod:`flows.metrics.catalogue`."""

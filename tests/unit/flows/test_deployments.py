@@ -1,0 +1,56 @@
+"""``prefect.yaml``: every entrypoint is a flow, every parameter one of its own."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from flows.plant_files import load_plant
+from flows.prefect_deployments import deployment_named, deployments_in, run_named
+from fusion.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+DESCRIBED = deployments_in(ROOT / "prefect.yaml")
+OF_DRIFT = {"watch-drift", "reconcile"}
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIBED))
+def test_each_names_a_flow_and_gives_it_its_own_parameters(name: str) -> None:
+    each = DESCRIBED[name]
+    if name in OF_DRIFT and find_spec("flows.prefect_drift") is None:
+        with pytest.raises(InputError, match="mend the file"):
+            each.flow()
+        return
+    flow = each.flow()
+    assert each.parameters.keys() <= flow.parameters.properties.keys()
+    assert set(flow.parameters.required or ()) <= each.parameters.keys()
+    files = [each.parameters.get("plant_file"), *each.parameters.get("plant_files", [])]
+    for file in filter(None, files):
+        load_plant(ROOT / file)
+
+
+def test_no_flow_runs_beside_itself() -> None:
+    for each in DESCRIBED.values():
+        assert each.concurrency_limit.limit == 1
+        assert each.concurrency_limit.collision_strategy == "CANCEL_NEW"
+
+
+def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="must be one of"):
+        deployment_named("retrian", ROOT / "prefect.yaml")
+    (tmp_path / "prefect.yaml").write_text("deployments: 3")
+    with pytest.raises(InputError, match="must describe deployments"):
+        deployments_in(tmp_path / "prefect.yaml")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(InputError, match="its own parameters"):
+        run_named("retrain", {"reasn": "typo"}, ROOT / "prefect.yaml")
+
+
+@pytest.mark.parametrize("file", ["docker-pool.json", "kubernetes-pool.json"])
+def test_every_variable_of_a_job_template_is_described(file: str) -> None:
+    template = json.loads((ROOT / "deploy" / "prefect" / file).read_text())
+    asked = json.dumps(template["job_configuration"]).split("{{ ")[1:]
+    assert {each.split(" }}")[0] for each in asked} == template["variables"]["properties"].keys()

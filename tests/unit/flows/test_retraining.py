@@ -1,0 +1,119 @@
+"""A retraining without Prefect: killed after every step, and fed with what is unfit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from flows.models import models_of
+from flows.plant_files import load_plant
+from flows.retraining import STEPS, asked_for, retrain
+from flows.retraining_run import Asked, Outcome, Policy, RunFolder, examinations_of, runs_of
+from flows.rollout_journal import journal_of
+from flows.settings import Settings
+from fusion.errors import InputError
+from fusion.retraining.gate import Floor
+from fusion.rollout.states import Action
+from tests.swinging import LENIENT, PERIODS, QUALITY, send, swing, write_plant
+
+POLICY = Policy(periods=PERIODS, quality=QUALITY, gate=LENIENT)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing of ours catches it."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", mlflow_uri="none")
+
+
+@pytest.fixture
+def plant_file(tmp_path: Path, settings: Settings) -> Path:
+    """A plant of which the broker has ten minutes."""
+    path = write_plant(tmp_path)
+    send(path, settings, 0, swing(0, 600))
+    return path
+
+
+def asked(plant_file: Path, **changes: object) -> Asked:
+    told: dict[str, object] = {"reason": "a test", "recipe": "quick", "seed": 1, "steps": 4}
+    return asked_for(plant_file, policy=POLICY, **(told | changes))  # pyright: ignore[reportArgumentType]
+
+
+def test_killed_after_every_step_it_goes_on_and_repeats_nothing(
+    plant_file: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant, done = load_plant(plant_file), list[str]()
+    keep = RunFolder.keep
+
+    def keep_and_die(self: RunFolder, step: str, result: BaseModel) -> None:
+        keep(self, step, result)
+        if step in STEPS:
+            done.append(step)
+            raise Killed
+
+    monkeypatch.setattr(RunFolder, "keep", keep_and_die)
+    for number in range(len(STEPS)):
+        with pytest.raises(Killed):
+            retrain(asked(plant_file, reason=f"try {number}"), settings)
+        # Nobody sees a version before the gate has let it pass.
+        assert bool(models_of(settings, plant)) is (len(done) > list(STEPS).index("gate") + 1)
+    monkeypatch.setattr(RunFolder, "keep", keep)
+    report = retrain(asked(plant_file), settings)
+    assert done == list(STEPS)
+    assert report.end.outcome is Outcome.IN_SERVICE
+    assert [path.name for path in models_of(settings, plant)] == [report.version]
+    assert journal_of(settings, plant).state().champion == report.version
+    assert runs_of(settings, plant)[0].asked().reason == "try 0"
+    assert len(runs_of(settings, plant)) == 1
+    assert [entry.action for entry in journal_of(settings, plant).entries()] == [
+        Action.LOADED,
+        Action.PROBED,
+        Action.CHAMPION,
+    ]
+
+
+def test_poisoned_data_is_refused_and_nothing_is_left_where_models_lie(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path, values = write_plant(tmp_path), swing(0, 600)
+    values[200:500, 1] = 0.25  # (an instrument that is stuck)
+    plant = send(path, settings, 0, values)
+    report = retrain(asked(path), settings)
+    assert (report.end.outcome, report.end.step) == (Outcome.REFUSED, "validate")
+    assert "process.heat stands still in" in report.end.why
+    assert models_of(settings, plant) == []
+    assert examinations_of(settings, plant) == []
+
+
+def test_what_learned_from_a_shifted_plant_does_not_pass_the_gate(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path, values = write_plant(tmp_path), swing(0, 600)
+    values[:880, :4] = 2.0 + 0.2 * values[:880, :4]  # (in range; and not as in the examination)
+    plant = send(path, settings, 0, values)
+    strict = LENIENT.model_copy(
+        update={"floors": (Floor(figure="alarm_share", is_higher_better=False, limit=0.1),)}
+    )
+    told = asked(path).model_copy(update={"policy": POLICY.model_copy(update={"gate": strict})})
+    report = retrain(told, settings)
+    assert (report.end.outcome, report.end.step) == (Outcome.REFUSED, "gate")
+    assert "alarm share" in report.end.why
+    assert models_of(settings, plant) == []
+    assert journal_of(settings, plant).entries() == []
+    assert (report.run_dir / "candidate" / report.version).is_dir()  # (for a look)
+
+
+def test_an_examination_that_was_changed_is_refused(plant_file: Path, settings: Settings) -> None:
+    plant = load_plant(plant_file)
+    folder = settings.retraining_dir / plant.prefix / "examinations"
+    folder.mkdir(parents=True)
+    (folder / "00000000000009-abc.json").write_text(
+        '{"plant": "p", "plant_fingerprint": "f", "data_version": "v", "first_tick": 1, '
+        '"stop_tick": 9}'
+    )
+    with pytest.raises(InputError, match="an examination never changes"):
+        examinations_of(settings, plant)
