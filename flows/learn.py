@@ -158,7 +158,8 @@ def train_shared(
         name = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S") + f"-{recipe.name}"
         model_dir = ordered.model_dir or settings.models_dir / plant.prefix / name
         made = replace(
-            _package(trained, observations, plant, model_dir, data_version), run_id=record.run_id
+            _package(trained, observations, plant, model_dir, settings, data_version=data_version),
+            run_id=record.run_id,
         )
         record.finish(model_version=made.model_dir.name)
     return made
@@ -222,6 +223,8 @@ def _package(
     observations: Sequence[Observation],
     plant: Plant,
     model_dir: Path,
+    settings: Settings,
+    *,
     data_version: str,
 ) -> TrainReport:
     """Write networks, calibration and manifest; the folder appears whole or not at all."""

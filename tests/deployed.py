@@ -25,8 +25,6 @@ FOREIGN_HEALTH_PATHS = {
     "/api/health",                             # Grafana; Prefect's server
     "/health",                                 # MLflow; Prefect's worker
 }  # fmt: skip
-COMING_OPTIONS = {"--every"}
-"""Of `fusion ingest`: comes with the metrics. Empty this set when it is there."""
 
 
 def require_command(words: Sequence[str]) -> None:
@@ -39,7 +37,7 @@ def require_command(words: Sequence[str]) -> None:
         command = command.commands[rest.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts}
     asked = {word.partition("=")[0] for word in rest if word.startswith("-")}
-    assert asked - COMING_OPTIONS <= known, f"{words}: {asked - known} is no option"
+    assert asked <= known, f"{words}: {asked - known} is no option"
     positional = [word for word in rest if not word.startswith("-")]
     required = [p for p in command.params if p.param_type_name == "argument" and p.required]
     assert len(positional) >= len(required), f"{words} misses {[p.name for p in required]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from kafka.admin import (
     ACL,
@@ -21,6 +21,7 @@ from connectors.kafka_io.settings import KafkaSettings
 from connectors.kafka_io.topics import administration
 from fusion.errors import SettingsError
 from fusion.plant import Grant
+from fusion.plant.access import Operation, Resource
 
 USER = "User:"
 EVERYWHERE = "*"
@@ -103,18 +104,20 @@ def _to_acl(grant: Grant) -> ACL:
 
 def _to_grant(acl: ACL) -> Grant | None:
     """Return ``acl`` as a grant; None for what no grant can say, such as a denial."""
-    kinds = {
+    kinds: dict[ResourceType, Resource] = {
         ResourceType.TOPIC: "topic",
         ResourceType.GROUP: "group",
         ResourceType.TRANSACTIONAL_ID: "transactional_id",
     }
-    pattern = acl.resource_pattern
-    if pattern.resource_type not in kinds or acl.permission_type != ACLPermissionType.ALLOW:
+    operations: dict[str, Operation] = {name: name for name in get_args(Operation)}
+    pattern, operation = acl.resource_pattern, operations.get(acl.operation.name.lower())
+    is_granted = acl.permission_type == ACLPermissionType.ALLOW and acl.principal is not None
+    if pattern.resource_type not in kinds or operation is None or not is_granted:
         return None
     return Grant(
-        principal=acl.principal.removeprefix(USER),
+        principal=str(acl.principal).removeprefix(USER),
         resource=kinds[pattern.resource_type],
         name=pattern.resource_name,
         is_prefix=pattern.pattern_type == ACLResourcePatternType.PREFIXED,
-        operation=acl.operation.name.lower(),
+        operation=operation,
     )

@@ -82,7 +82,7 @@ class Copies(NamedTuple):
 
 def copies_of(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, Copies]:
     """Return how often those of ``topics`` that exist are stored."""
-    with _administration(settings) as admin:
+    with administration(settings) as admin:
         there = set(admin.list_topics()) & set(topics)
         if not there:
             return {}

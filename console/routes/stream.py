@@ -52,10 +52,7 @@ async def _told(request: Request, tab: Tab) -> AsyncIterator[str]:
         message = tab.next(
             reader.picture, now_ns=state.ports.clock.now_ns(), away_since_ns=reader.away_since_ns
         )
-        text = f"event: picture
-data: {message}
-
-"
+        text = f"event: picture\ndata: {message}\n\n"
         now_ns = state.ports.clock.monotonic_ns()
         since = told[1] if told[0] == reader.picture.epoch else None
         state.delivery.sent(text, epoch=reader.picture.epoch, since=since, now_ns=now_ns)

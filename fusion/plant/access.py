@@ -79,9 +79,9 @@ def grants_of(policy: Policy, plants: Sequence[Plant]) -> list[Grant]:
 
 def _grants(principal: str, rule: Rule, plant: Plant) -> list[Grant]:
     named: list[tuple[Resource, str]] = [("topic", _topic(kind, plant)) for kind in rule.topics]
-    named += [("group", name) for each in rule.groups for name in _filled(each, plant)]
+    named.extend(("group", name) for each in rule.groups for name in _filled(each, plant))
     ids = (name for each in rule.transactional_ids for name in _filled(each, plant))
-    named += [("transactional_id", name) for name in ids]
+    named.extend(("transactional_id", name) for name in ids)
     return [
         Grant(principal, resource, name.removesuffix("*"), name.endswith("*"), operation)
         for resource, name in named

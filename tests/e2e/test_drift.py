@@ -146,7 +146,7 @@ def test_the_reconciler_starts_one_run_of_the_deployment(rig: Rig, unique: str) 
         flow_id = client.create_flow(retrain)
         client.create_deployment(flow_id=flow_id, name="retrain")
     deployment = f"retrain-{unique}/retrain"
-    soon = {"min_new_data_s": 60}
+    soon = {"min_new_data_s": 60.0}
     for _ in range(3):
         reconcile(str(rig.plant_file), soon, deployment=deployment, settings=rig.settings)
     with get_client(sync_client=True) as client:
