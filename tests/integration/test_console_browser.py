@@ -160,6 +160,7 @@ def _score(plant: Plant, tick: int, surprise: float) -> Score:
         present={"microphone": True, "process": True, "camera": True},
         signals=(signal,),
         forecasts=(forecast,),
+        values={"motor_temperature": 55.0},
     )
 
 
