@@ -43,6 +43,7 @@ def open_media(device: MediaDevice, password: SecretStr | None) -> InputContaine
             _with_login(device, password),
             options=options,
             timeout=(device.open_timeout_s, device.read_timeout_s),
+            metadata_errors="replace",  # (a title in no known letters is no reason to be deaf)
         )
 
 

@@ -197,7 +197,7 @@ def film_frames(
         _require_file(path)
         time_s, last_slot = 0.0, -1
         try:
-            with av.open(path) as film:
+            with av.open(path, metadata_errors="replace") as film:
                 _require_pixels(path, film, max_pixels)
                 for frame in film.decode(video=0):
                     time_s = frame.time or 0.0
