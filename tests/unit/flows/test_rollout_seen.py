@@ -29,7 +29,7 @@ def test_processes_of_one_role_are_added_up_and_roles_are_not(tmp_path: Path) ->
 
 
 def test_what_cannot_be_read_is_passed_over_and_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = Settings(data_dir=tmp_path)
     assert read_seen(settings, PLANT) == []
@@ -37,4 +37,4 @@ def test_what_cannot_be_read_is_passed_over_and_said(
     (written,) = (settings.models_dir / PLANT.prefix).rglob("*.json")
     written.with_name("000002-9.json").write_text("{")
     assert [each.revision for each in read_seen(settings, PLANT)] == [1]
-    assert "is passed over" in capsys.readouterr().err
+    assert "is passed over" in caplog.text
