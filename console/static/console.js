@@ -150,6 +150,18 @@
     try { why = JSON.parse(event.detail.ctx.text).detail; } catch { /* not JSON: the words above say it */ }
     byId("said").textContent = `Not done: ${typeof why === "string" ? why : "a field is missing or wrong"}`;
   });
+  // A form that was opened while an answer was on its way is not taken away either; once it is closed, all is asked anew.
+  let isBehind = false;
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (event.detail.ctx.sourceElement?.id !== "state" || !document.querySelector("#state details[open]")) return;
+    isBehind = true;
+    event.preventDefault();
+  });
+  document.addEventListener("toggle", (event) => {
+    if (event.target.open || !isBehind || !event.target.closest("#state")) return;
+    isBehind = false;
+    htmx.trigger(byId("state"), "refresh");
+  }, true);
   let clearing = 0;
   new MutationObserver(() => {
     const open = document.querySelector("#state details[open]");

@@ -261,11 +261,12 @@ def test_a_clock_that_jumps_is_told_as_it_is(peer: Peer, protocol: Protocol) -> 
     jumps = {20.0: 0.0, 40.0: 3_600.0, 60.0: -3_600.0, 80.0: 0.0}
     began_ns = time.time_ns()
     with opened(peer) as session:
+        found: list[Seen] = []
         try:
             for value, ahead_s in jumps.items():
                 peer.ahead_s = ahead_s  # type: ignore[attr-defined]
                 peer.say(value)
-            found = read_until(session, has(*jumps))
+                found += read_until(session, has(value))
         finally:
             peer.ahead_s = 0.0  # type: ignore[attr-defined]
     ended_ns = time.time_ns()

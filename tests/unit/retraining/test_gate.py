@@ -25,13 +25,22 @@ GOOD = {
 }
 
 
-@given(challenger=some, champion=some, guard=st.sampled_from(RECIPE.not_worse), by=numbers)
+@given(
+    challenger=some,
+    champion=some,
+    guard=st.sampled_from(RECIPE.not_worse),
+    theirs=numbers,
+    by=st.floats(1e-3, 1e6),
+)
 def test_what_is_worse_on_a_guarded_figure_never_passes(
-    challenger: dict[str, float], champion: dict[str, float], guard: object, by: float
+    challenger: dict[str, float],
+    champion: dict[str, float],
+    guard: object,
+    theirs: float,
+    by: float,
 ) -> None:
     rule = next(each for each in RECIPE.not_worse if each is guard)
-    theirs = champion[rule.figure]
-    assume(math.isfinite(theirs) and by > 0)
+    champion = champion | {rule.figure: theirs}
     worse = theirs - (rule.slack + by) * (1 if rule.is_higher_better else -1)
     assume(abs(worse - theirs) > rule.slack)
     told = decide(challenger | {rule.figure: worse}, champion, {}, RECIPE)
