@@ -102,6 +102,8 @@ def _take_step(step: Step, settings: Settings) -> str:
 
 
 def _figures(plant: Plant, revision: int, settings: Settings) -> list[Beside]:
+    if not revision:  # (no step was taken, or none that can be read: nothing is tested)
+        return []
     state = journal_of(settings, plant).state()
     tested = state.challenger or state.champion
     beside = state.champion if state.challenger else state.standby
