@@ -21,7 +21,7 @@ from typing import Any, cast, get_args
 from benchmarks.broker import ROOT
 from benchmarks.latency.__main__ import serve_triton, train
 from benchmarks.machine import as_markdown, describe
-from benchmarks.rollback.faulty import Fault, prepare_fault, set_fault
+from benchmarks.rollback.faulty import Fault, faulty_code, set_fault
 from connectors.triton_io import Batching
 from flows import wiring
 from flows.cli.plant import load_plant
@@ -180,8 +180,8 @@ def _add(found: Measurement, version: str, made_of: Path) -> None:
             panel["threshold"] *= 0.05
         (target / SCALARS_FILE).write_text(json.dumps(scalars), encoding="utf-8")
     repository = found.settings.triton_repository_dir
-    exported = export_to_triton(target, repository, backend="python", batching=Batching())
-    prepare_fault(repository, exported.models.values())
+    wiring.PYTHON_MODEL = faulty_code(found.settings.data_dir)
+    export_to_triton(target, repository, backend="python", batching=Batching())
 
 
 if __name__ == "__main__":

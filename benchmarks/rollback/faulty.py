@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from connectors.triton_io import PYTHON_MODEL
+
 Fault = Literal["drift", "errors", "slow", "nan"]
 FAULT_FILE = "fault"
 SLOW_S = 0.4
@@ -48,11 +50,15 @@ TritonPythonModel.execute, TritonPythonModel._write = _execute, _write
 """
 
 
-def prepare_fault(repository: Path, models: Iterable[str]) -> None:
-    """Let each of ``models`` obey :func:`set_fault`, once it is loaded; call it before."""
-    for model in models:
-        path = repository / model / "1" / "model.py"
-        path.write_text(path.read_text(encoding="utf-8") + _CODE, encoding="utf-8")
+def faulty_code(folder: Path) -> Path:
+    """Return a file of what an export puts beside a network, which obeys :func:`set_fault`.
+
+    It takes the place of ``flows.wiring.PYTHON_MODEL`` before the export: an export that is changed
+    afterwards is refused.
+    """
+    path = folder / "faulty_model.py"
+    path.write_text(PYTHON_MODEL.read_text(encoding="utf-8") + _CODE, encoding="utf-8")
+    return path
 
 
 def set_fault(

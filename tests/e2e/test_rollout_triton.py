@@ -13,7 +13,7 @@ from typing import cast, get_args
 import pytest
 import yaml
 
-from benchmarks.rollback.faulty import Fault, prepare_fault, set_fault
+from benchmarks.rollback.faulty import Fault, faulty_code, set_fault
 from connectors.triton_io import Asking, Batching, TritonInference, TritonServer
 from flows.cli.plant import load_plant
 from flows.export import export_to_triton, triton_names
@@ -62,7 +62,6 @@ class Site:
         path = add_version(self.settings, self.plants[0], name, made_of, threshold=threshold)
         repository = self.settings.triton_repository_dir
         export_to_triton(path, repository, backend="python", batching=batching or Batching())
-        prepare_fault(repository, self.models(name).values())
 
     def models(self, version: str) -> dict[str, str]:
         """Return the names of a version's networks in the repository."""
@@ -140,6 +139,7 @@ def empty(
     monkeypatch.setattr("connectors.embedded_broker.source.MAX_POLL_RECORDS", 20)
     # (What is slow must not also be late, however busy the machine is.)
     monkeypatch.setattr("flows.in_service.SHADOW_DEADLINE_S", 20.0)
+    monkeypatch.setattr("flows.wiring.PYTHON_MODEL", faulty_code(tmp_path))
     content = yaml.safe_load(make_plant(tmp_path, unique).read_text())
     plants: list[Plant] = []
     for asset in ASSETS:

@@ -52,6 +52,7 @@ def test_triton_has_the_version_in_service_or_not(
     )
     folder = settings.models_dir / PLANT.prefix / model_dir.name
     shutil.copytree(model_dir, folder)
+    wiring.unload_from_triton(settings, triton_names(load_manifest(folder)).values())
     before = _found(PLANT, settings)["Triton"]
     assert (before.state, "has not loaded" in before.seen) == (State.LOOK, True), before
     batch = golden()
