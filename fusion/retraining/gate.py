@@ -77,6 +77,9 @@ class GateRecipe(BaseModel):
         Floor(figure="rankme", is_higher_better=True, limit=3.0),
         Floor(figure="alarm_share", is_higher_better=False, limit=0.1),
         Floor(figure="skill", is_higher_better=True, limit=0.0),
+        # Of bands that should hold 90 %. What was calibrated on little, or elsewhere, may never
+        # alarm, however far off the plant is: its bands give it away.
+        Floor(figure="coverage", is_higher_better=True, limit=0.5),
     )
     first_floors: tuple[Floor, ...] = Field(
         default=(Floor(figure="recall", is_higher_better=True, limit=0.0, beside="baseline"),),
