@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from flows import wiring
 from flows.gates import open_stored_gate
@@ -61,7 +62,9 @@ def told_episodes(
     if settings.alarm_history_url is not None or settings.alarm_history_path.is_file():
         with contextlib.closing(wiring.open_alarm_log(settings)) as log:
             kept = log.read(plant=address, start_ns=0, end_ns=end_ns, limit=MAX_EVENTS)
-        events += [AlarmEvent.model_validate_json(entry.line) for entry in kept]
+        for entry in kept:
+            with contextlib.suppress(ValidationError):  # (of another release: passed over)
+                events.append(AlarmEvent.model_validate_json(entry.line))
     found = episodes_of(events, verdicts_of(plant, settings))
     return [each for each in found if start_ns <= each.onset_ns < end_ns]
 
@@ -100,7 +103,7 @@ def refit_event_head(
             None,
             f"{MIN_USEFUL} alarms must be judged useful before a head can be fitted and held "
             f"against alarms that it never saw, and {num_useful} are; judge more with `fusion "
-            "alarms judge`",
+            "alarms verdict`",
         )
     ticks_N, features_NF = _features(plant, settings, model_dir)
     labelled = labels_of(features_NF, ticks_N, episodes, tick_ns=plant.tick_ns)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import polars as pl
-from pydantic import ValidationError
 
 from flows import wiring
+from flows.feedback import told_episodes
 from flows.gates import open_stored_gate
 from flows.learn import recorded_observations
 from flows.models import models_of
@@ -19,14 +18,11 @@ from fusion.errors import ManifestMismatchError
 from fusion.features import layout_of
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
-from fusion.retraining.incidents import Incident, episodes_of
+from fusion.retraining.incidents import Incident
 from fusion.retraining.quality import quality_table
-from fusion.schema import AlarmEvent, Verdict
-from fusion.stream.alarm_topics import VERDICT
 from fusion.stream.intake import align_recorded
 from fusion.training.package import load_normaliser
 
-MAX_EVENTS = 100_000
 CONSTANT = 1.0
 """What the normaliser has for the deviation of a tag that never moved."""
 
@@ -70,24 +66,16 @@ def incidents_of(plant: Plant, settings: Settings, *, until_ns: int) -> tuple[In
     Raises:
         BrokerUnavailableError, AlarmLogUnavailableError: Call again.
     """
-    address = str(plant.address)
-    events: dict[str, AlarmEvent] = {}
-    lines = [record.value for record in wiring.read_topic(settings, plant, "alarm-events")]
-    if settings.alarm_history_url is not None or settings.alarm_history_path.exists():
-        with contextlib.closing(wiring.open_alarm_log(settings)) as log:
-            kept = log.read(plant=address, start_ns=0, end_ns=until_ns, limit=MAX_EVENTS)
-        lines = [entry.line for entry in kept] + lines
-    for line in lines:
-        with contextlib.suppress(ValidationError):  # (of another release: passed over everywhere)
-            event = AlarmEvent.model_validate_json(line)
-            events.setdefault(event.id, event)
-    verdicts: list[Verdict] = []
-    for record in wiring.read_topic(settings, plant, "feedback"):
-        if record.key.startswith(VERDICT):
-            with contextlib.suppress(ValidationError):
-                verdicts.append(Verdict.model_validate_json(record.value))
-    ordered = sorted(events.values(), key=lambda event: event.t_ns)
-    return episodes_of(ordered, verdicts, plant=address, until_ns=until_ns)
+    return tuple(
+        Incident(
+            episode=each.id,
+            alarm=each.name,
+            onset_ns=each.onset_ns,
+            end_ns=max(until_ns if each.cleared_ns is None else each.cleared_ns, each.onset_ns),
+            judgement=each.judgement,
+        )
+        for each in told_episodes(plant, settings, end_ns=until_ns)
+    )
 
 
 def champion_of(settings: Settings, plant: Plant) -> str | None:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from fusion.alignment import tick_of
 from fusion.errors import RecipeError
 from fusion.plant import NANOSECONDS, Plant
-from fusion.schema import AlarmEvent, Verdict
 from fusion.schema.alarms import Judgement
 
 
@@ -101,38 +100,6 @@ class Periods(NamedTuple):
     examination: Examination
     is_new: bool
     """Whether the examination has to be frozen now."""
-
-
-def episodes_of(
-    events: Iterable[AlarmEvent], verdicts: Iterable[Verdict], *, plant: str, until_ns: int
-) -> tuple[Incident, ...]:
-    """Return the episodes of the alarms of ``plant``, oldest first; the newest verdict counts.
-
-    One that still stands lasts until ``until_ns``.
-    """
-    said: dict[str, Judgement | None] = {
-        each.episode: each.judgement for each in sorted(verdicts, key=lambda v: v.t_ns)
-    }
-    begun: dict[str, AlarmEvent] = {}
-    ended: dict[str, int] = {}
-    for event in events:
-        if event.state.plant != plant:
-            continue
-        if event.transition == "raised":
-            begun[event.id] = event
-        elif event.transition in {"cleared", "retired"} and event.state.episode in begun:
-            ended.setdefault(event.state.episode, event.t_ns)
-    found = [
-        Incident(
-            episode=episode,
-            alarm=event.state.name,
-            onset_ns=event.state.onset_ns or event.t_ns,
-            end_ns=max(ended.get(episode, until_ns), event.t_ns),
-            judgement=said.get(episode),
-        )
-        for episode, event in begun.items()
-    ]
-    return tuple(sorted(found, key=lambda each: (each.onset_ns, each.episode)))
 
 
 def divide(  # noqa: PLR0917 four facts, a recipe, a plant
