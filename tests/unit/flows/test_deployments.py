@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,11 @@ from fusion.errors import InputError
 
 ROOT = Path(__file__).parents[3]
 DESCRIBED = deployments_in(ROOT / "prefect.yaml")
-OF_DRIFT = {"watch-drift", "reconcile"}
 
 
 @pytest.mark.parametrize("name", sorted(DESCRIBED))
 def test_each_names_a_flow_and_gives_it_its_own_parameters(name: str) -> None:
     each = DESCRIBED[name]
-    if name in OF_DRIFT and find_spec("flows.prefect_drift") is None:
-        with pytest.raises(InputError, match="mend the file"):
-            each.flow()
-        return
     flow = each.flow()
     assert each.parameters.keys() <= flow.parameters.properties.keys()
     assert set(flow.parameters.required or ()) <= each.parameters.keys()
@@ -54,3 +51,18 @@ def test_every_variable_of_a_job_template_is_described(file: str) -> None:
     template = json.loads((ROOT / "deploy" / "prefect" / file).read_text())
     asked = json.dumps(template["job_configuration"]).split("{{ ")[1:]
     assert {each.split(" }}")[0] for each in asked} == template["variables"]["properties"].keys()
+
+
+def test_a_first_start_of_prefect_may_take_its_time() -> None:
+    asked = (
+        "from flows.cli.learn import quiet_prefect; quiet_prefect()\n"
+        "from prefect.settings import Settings\n"
+        "told = Settings()\n"
+        "print(told.server.ephemeral.startup_timeout_seconds, told.logging.level,"
+        " told.server.analytics_enabled)"
+    )
+    own = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
+    found = subprocess.run(
+        [sys.executable, "-c", asked], env=own, cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert found.stdout.split() == ["120", "WARNING", "False"]
