@@ -82,6 +82,13 @@ class Served:
             assert time.monotonic() < deadline, "the console hears nothing of its broker"
             time.sleep(0.01)
 
+    def read_all(self) -> None:
+        """Wait until its picture is whole: until then another one takes its place."""
+        deadline = time.monotonic() + 20
+        while not self.app.state.reader.picture.is_complete:
+            assert time.monotonic() < deadline, "the topics were never read"
+            time.sleep(0.01)
+
     def publish(self, *messages: Message) -> None:
         with contextlib.closing(wiring.open_publisher(self.settings)) as publisher:
             publisher.publish(messages)

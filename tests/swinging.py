@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from flows import wiring
 from flows.plant_files import load_plant
 from flows.replay import replay
+from flows.retraining import asked_for
+from flows.retraining_run import Asked, Policy
 from flows.settings import Settings
 from fusion.plant import NANOSECONDS, Plant
 from fusion.retraining.gate import Better, Floor, GateRecipe, NotWorse
@@ -42,6 +44,15 @@ LENIENT = GateRecipe(
     first_floors=(),
 )
 """What models of a few steps can pass: these tests are about the way, not about the model."""
+
+
+POLICY = Policy(periods=PERIODS, quality=QUALITY, gate=LENIENT)
+
+
+def asked(plant_file: Path, **changes: object) -> Asked:
+    """Return what a test asks of a retraining."""
+    told: dict[str, object] = {"reason": "a test", "recipe": "quick", "seed": 1, "steps": 4}
+    return asked_for(plant_file, policy=POLICY, **(told | changes))  # pyright: ignore[reportArgumentType]
 
 
 def write_plant(folder: Path, prefix: str = "swinging") -> Path:

@@ -23,10 +23,9 @@ from flows.retraining import (
     RetrainReport,
     TrainedModel,
     Validated,
-    asked_for,
     retrain,
 )
-from flows.retraining_run import Asked, Outcome, Policy, RunFolder, examinations_of, runs_of
+from flows.retraining_run import Outcome, RunFolder, examinations_of, runs_of
 from flows.rollout_advance import Advance
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
@@ -35,10 +34,9 @@ from fusion.plant import Plant
 from fusion.retraining.gate import Better
 from fusion.rollout.states import Action
 from fusion.training import StepReport
-from tests.swinging import LENIENT, PERIODS, QUALITY, send, swing, write_plant
+from tests.swinging import LENIENT, POLICY, asked, send, swing, write_plant
 
 pytestmark = pytest.mark.xdist_group("retraining")
-POLICY = Policy(periods=PERIODS, quality=QUALITY, gate=LENIENT)
 ROOT = Path(__file__).parents[2]
 
 
@@ -59,11 +57,6 @@ def plant_file(tmp_path: Path, settings: Settings) -> Path:
     path = write_plant(tmp_path)
     send(path, settings, 0, swing(0, 600))
     return path
-
-
-def asked(plant_file: Path, **changes: object) -> Asked:
-    told: dict[str, object] = {"reason": "a test", "recipe": "quick", "seed": 1, "steps": 4}
-    return asked_for(plant_file, policy=POLICY, **(told | changes))  # pyright: ignore[reportArgumentType]
 
 
 def run_flow(plant_file: Path, reason: str, **told: object) -> RetrainReport:

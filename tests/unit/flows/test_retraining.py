@@ -9,16 +9,14 @@ from pydantic import BaseModel
 
 from flows.models import models_of
 from flows.plant_files import load_plant
-from flows.retraining import STEPS, asked_for, retrain
-from flows.retraining_run import Asked, Outcome, Policy, RunFolder, examinations_of, runs_of
+from flows.retraining import STEPS, retrain
+from flows.retraining_run import Outcome, RunFolder, examinations_of, runs_of
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.retraining.gate import Floor
 from fusion.rollout.states import Action
-from tests.swinging import LENIENT, PERIODS, QUALITY, send, swing, write_plant
-
-POLICY = Policy(periods=PERIODS, quality=QUALITY, gate=LENIENT)
+from tests.swinging import LENIENT, POLICY, asked, send, swing, write_plant
 
 
 class Killed(BaseException):
@@ -36,11 +34,6 @@ def plant_file(tmp_path: Path, settings: Settings) -> Path:
     path = write_plant(tmp_path)
     send(path, settings, 0, swing(0, 600))
     return path
-
-
-def asked(plant_file: Path, **changes: object) -> Asked:
-    told: dict[str, object] = {"reason": "a test", "recipe": "quick", "seed": 1, "steps": 4}
-    return asked_for(plant_file, policy=POLICY, **(told | changes))  # pyright: ignore[reportArgumentType]
 
 
 def test_killed_after_every_step_it_goes_on_and_repeats_nothing(
