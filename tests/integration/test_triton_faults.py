@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -136,6 +137,40 @@ def test_an_overloaded_queue_refuses_and_every_request_ends(
     unload_models(triton.access, names.values())
     assert "answered" in said
     assert any("queue" in each or "asked again" in each for each in said)
+
+
+def test_what_nobody_waits_for_any_more_leaves_the_queue(
+    triton: TritonServer,
+    model_dir: Path,
+    tmp_path: Path,
+    inputs: dict[str, np.ndarray],
+    unique: str,
+) -> None:
+    """Without a bound of the server's own: deadlines are the bound."""
+    names = version_of(model_dir, tmp_path, triton, unique)
+    spoil(triton, names["predictor"], SLOW.format(s=0.3))
+    whole = {name: np.concatenate([array] * 10) for name, array in inputs.items()}  # (30 rows)
+    patient = TritonInference(triton.access, names, Asking(deadline_s=30))
+    patient.infer("predictor", whole)
+
+    def ask(_: int) -> bool:
+        # (Of its own each: a client leaves a network alone that was late five times.)
+        with contextlib.closing(TritonInference(triton.access, names, Asking(0.8))) as client:
+            try:
+                client.infer("predictor", whole)
+            except InferenceUnavailableError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(24) as threads:
+        answered = list(threads.map(ask, range(24)))
+    began_s = time.monotonic()
+    patient.infer("predictor", whole)
+    took_s = time.monotonic() - began_s
+    patient.close()
+    unload_models(triton.access, names.values())
+    assert 0 < sum(answered) < 12
+    assert took_s < 0.3 * (24 - sum(answered)) / 2, "it waited for those who have gone"
 
 
 def test_two_versions_switch_under_load_without_one_failed_request(
