@@ -34,7 +34,11 @@ def open_triton_inference(
     Raises:
         SettingsError: A file of TLS cannot be read.
     """
-    asking = Asking(deadline_s or settings.triton_deadline_s, settings.triton_shared_memory)
+    asking = Asking(
+        deadline_s or settings.triton_deadline_s,
+        uses_shared_memory=settings.triton_shared_memory,
+        joins_threads=True,
+    )
     return TritonInference(_triton(settings), names, asking)
 
 
