@@ -66,7 +66,7 @@ def run(seconds: float, concurrencies: tuple[int, ...]) -> Iterator[Measured]:
             yield from _told(name, opened, window, (1,), seconds)
         name, opened = f"{LOCAL}, 16 rows", OnnxInference(model_dir)
         yield from _told(name, opened, window, (1,), seconds, num_rows=16)
-        for name, batching, asking, at_once in (
+        served = (
             (SERVED, Batching(), JOINED, concurrencies),
             ("Triton, shared memory", Batching(), SHARED, concurrencies),
             ("Triton, a request each", Batching(), PATIENT, concurrencies),
@@ -74,8 +74,9 @@ def run(seconds: float, concurrencies: tuple[int, ...]) -> Iterator[Measured]:
             ("Triton, bounded", Batching(max_queue=256), PATIENT, FEW),
             ("Triton, bounded, two instances", Batching(max_queue=256, instances=2), PATIENT, FEW),
             (UNBATCHED, Batching(is_on=False), PATIENT, concurrencies),
-        ):
-            with _served(model_dir, Path(place) / name, batching, asking) as opened:
+        )
+        for number, (name, batching, asking, at_once) in enumerate(served):
+            with _served(model_dir, Path(place) / str(number), batching, asking) as opened:
                 yield from _told(name, opened, window, at_once, seconds)
 
 

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,15 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) 
     missing = TritonServer(tmp_path, tmp_path / "r", tmp_path / "run", free_port(), free_port())
     with pytest.raises(InputError, match=r"run deploy/triton/install\.sh"):
         missing.start()
+
+
+@pytest.mark.parametrize("name", ["two words", "a;b", "$(id)"])
+def test_a_repository_that_a_shell_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    server = replace(make_triton(tmp_path), repository=tmp_path / name)
+    with pytest.raises(InputError, match=r"letters, digits and .* set FUSION_TRITON_REPOSITORY"):
+        server.start()
+    assert server.status().pid is None
+    assert not server.repository.exists()
 
 
 def test_mutual_tls_lets_in_whom_the_authority_signed_and_nobody_else(
