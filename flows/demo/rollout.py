@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -224,10 +225,18 @@ def _copy(model_dir: Path, name: str, *, threshold: float) -> None:
 
 def _server(settings: Settings) -> wiring.TritonServer | None:
     """Return a Triton for this demo; None, with a word about it, where none is installed."""
-    server = wiring.triton_server(settings)
+    # (A server that runs on the usual ports is somebody's.)
+    own = settings.model_copy(update={"triton_address": f"127.0.0.1:{_free_port()}"})
+    server = wiring.triton_server(own, metrics_port=_free_port())
     try:
         server.require_installed()
     except InputError as missing:
         CONSOLE.print(f"the networks run in this process: {missing}", highlight=False)
         return None
     return server
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
