@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -89,36 +90,44 @@ def _draw_lanes(
     end_s: float,
 ) -> None:
     """Draw a lane per version, with a bar for each role that it had."""
-    begins_s = [each.tick * tick_s for each in changes]
-    for change, begin_s, until_s in zip(changes, begins_s, [*begins_s[1:], end_s], strict=True):
-        for lane, name in enumerate(versions):
-            role = change.roles.get(name)
-            if role:
-                width_s = until_s - begin_s
-                axes.barh(lane, width_s, left=begin_s, color=ROLE_COLOURS[role], height=0.7)
-                if width_s > 0.05 * end_s:
-                    axes.text(
-                        begin_s + width_s / 2, lane, role, fontsize=8, ha="center", va="center"
-                    )
+    for lane, name in enumerate(versions):
+        for role, begin_s, width_s in _roles_in_time(changes, name, tick_s=tick_s, end_s=end_s):
+            axes.barh(lane, width_s, left=begin_s, color=ROLE_COLOURS[role], height=0.7)
+            if width_s > 0.05 * end_s:
+                axes.text(begin_s + width_s / 2, lane, role, fontsize=8, ha="center", va="center")
+        for change in changes:
             if name in change.taken_back:
-                axes.plot(
-                    [begin_s], [lane], "x", color=BACK_COLOUR, markersize=8, markeredgewidth=2
-                )
-                axes.annotate(
-                    "goes back by itself",
-                    (begin_s, lane),
-                    (8, 0),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=BACK_COLOUR,
-                    va="center",
-                )
+                _draw_return(axes, change.tick * tick_s, lane)
     axes.set_yticks(range(len(versions)), versions, fontsize=8)
     axes.set_ylim(-0.6, len(versions) - 0.4)
     axes.tick_params(length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     _title(axes, "the role of each version")
+
+
+def _roles_in_time(
+    changes: Sequence[Change], version: str, *, tick_s: float, end_s: float
+) -> Iterator[tuple[str, float, float]]:
+    """Yield each role that ``version`` had, when it began and how long it lasted, s."""
+    begins = [(each.roles.get(version, ""), each.tick * tick_s) for each in changes]
+    own = [each for before, each in pairwise([("", 0.0), *begins]) if each[0] != before[0]]
+    for (role, begin_s), (_, until_s) in pairwise([*own, ("", end_s)]):
+        if role:
+            yield role, begin_s, until_s - begin_s
+
+
+def _draw_return(axes: Axes, t_s: float, lane: int) -> None:
+    axes.plot([t_s], [lane], "x", color=BACK_COLOUR, markersize=8, markeredgewidth=2)
+    axes.annotate(
+        "goes back by itself",
+        (t_s, lane),
+        (8, 0),
+        textcoords="offset points",
+        fontsize=8,
+        color=BACK_COLOUR,
+        va="center",
+    )
 
 
 def _title(axes: Axes, words: str) -> None:
