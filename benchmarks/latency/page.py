@@ -46,8 +46,8 @@ first 20 s are left out.
 {rows}
 
 Cores taken: {cores}. The aim is a p99 below {MAX_P99_MS:g} ms from the watermark to the alarm:
-{verdicts}. An alarm is published at once; scores that raise none wait for company, a tenth of a
-second at most.
+{verdicts}.
+An alarm is published at once; scores that raise none wait for company, a tenth of a second at most.
 """
 
 
