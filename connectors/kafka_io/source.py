@@ -30,9 +30,8 @@ from fusion.schema import Lost, Record, TopicPartition, WireForm
 MAX_POLL_RECORDS = 500
 LONGEST_WAIT_S = 0.02
 """How late a record may be noticed, see :meth:`KafkaSource._poll`."""
-FETCH_MAX_WAIT_S = 0.03
-"""How long the broker keeps a question for records. Any other question waits behind it, and live
-asks about once a second where the log ends: with 0.1 s that was the tail of its latency."""
+FETCH_MAX_WAIT_S = 0.1
+"""How long the broker keeps a question for records; any other question waits behind it."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 6
 METADATA_MAX_AGE_S = 10.0

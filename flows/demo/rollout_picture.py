@@ -17,6 +17,8 @@ ROLE_COLOURS = {
     "shadow": "#b5bfcc",
     "stands by": "#cfe8d5",
 }
+OTHER_COLOUR = "#e4e4e4"
+"""Of what passes at once: loaded, probed."""
 BACK_COLOUR = "#c0392b"
 
 
@@ -92,7 +94,9 @@ def _draw_lanes(
     """Draw a lane per version, with a bar for each role that it had."""
     for lane, name in enumerate(versions):
         for role, begin_s, width_s in _roles_in_time(changes, name, tick_s=tick_s, end_s=end_s):
-            axes.barh(lane, width_s, left=begin_s, color=ROLE_COLOURS[role], height=0.7)
+            axes.barh(
+                lane, width_s, left=begin_s, color=ROLE_COLOURS.get(role, OTHER_COLOUR), height=0.7
+            )
             if width_s > 0.05 * end_s:
                 axes.text(begin_s + width_s / 2, lane, role, fontsize=8, ha="center", va="center")
         for change in changes:
