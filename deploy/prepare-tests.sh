@@ -9,6 +9,7 @@ want() { packages+=("${@:2}"); echo "tests of $1 need: ${*:2}" >&2; }
 command -v java >/dev/null && command -v mvn >/dev/null || want Kafka openjdk-17-jre-headless maven
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || want PostgreSQL postgresql
 [ -d /usr/lib/python3/dist-packages/aiosmtpd ] || want e-mail python3-aiosmtpd
+command -v iptables >/dev/null || want "black holes" iptables
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || want MQTT mosquitto
 command -v prometheus >/dev/null && command -v promtool >/dev/null || want "rules and metrics" prometheus
 command -v node >/dev/null && command -v npm >/dev/null || want OPC-UA nodejs npm

@@ -99,7 +99,7 @@ def _run(layout: Layout, options: argparse.Namespace) -> dict[str, Any]:
             _start(each, running)
         scenarios = scenarios_of(options.plants, options.minutes * 60)
         progress = layout.folder / "sent.json"
-        simulator = _simulator(layout, environment, scenarios, progress)
+        simulator = simulator_of(layout, environment, scenarios, progress)
         _start(simulator, running)
         watch = Watch(layout, scenarios[0]["t_start_ns"] / NANOSECONDS)
         kills = _kill_one_after_the_other(
@@ -161,9 +161,10 @@ def scenarios_of(num_plants: int, duration_s: float) -> list[dict[str, Any]]:
     ]
 
 
-def _simulator(
+def simulator_of(
     layout: Layout, environment: Mapping[str, str], scenarios: list[dict[str, Any]], progress: Path
 ) -> Program:
+    """Return the process that sends what ``scenarios`` say, not started."""
     order = {
         "plant_files": [str(file) for file in layout.plant_files],
         "scenarios": scenarios,

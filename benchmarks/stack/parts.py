@@ -51,7 +51,10 @@ class Part(Protocol):
 
 
 class Program:
-    """A program of which ``is_up`` says when it answers; its output goes to a log."""
+    """A program of which ``is_up`` says when it answers; its output goes to a log.
+
+    It runs in ``folder``: where Python finds the product's packages first.
+    """
 
     def __init__(
         self,
@@ -61,8 +64,10 @@ class Program:
         *,
         environment: Mapping[str, str] | None = None,
         is_up: Callable[[], bool] = lambda: True,
+        folder: Path = ROOT,
     ) -> None:
         self.name = name
+        self._folder = folder
         self._command = list(command)
         self._log = log
         self._environment = os.environ | dict(environment or {})
@@ -74,7 +79,7 @@ class Program:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

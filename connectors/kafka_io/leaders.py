@@ -9,6 +9,7 @@ from typing import Any
 from kafka.admin import KafkaAdminClient
 
 from connectors.kafka_io.connection import unavailable
+from connectors.kafka_io.opening import opened
 from connectors.kafka_io.settings import KafkaSettings
 from fusion.errors import BrokerUnavailableError
 from fusion.schema import TopicPartition
@@ -23,7 +24,7 @@ def no_answer(
         BrokerUnavailableError: No broker answers at all.
     """
     with unavailable(settings):
-        admin: Any = KafkaAdminClient(**settings.client_options())
+        admin: Any = opened(KafkaAdminClient, settings)
         with contextlib.closing(admin):
             found = admin.describe_topics(sorted({part.topic for part in partitions}))
     leaders = {

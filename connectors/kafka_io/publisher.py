@@ -15,6 +15,7 @@ from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.kafka_io.batches import HeaderName
 from connectors.kafka_io.connection import FENCED, KafkaSettings, unavailable, within
+from connectors.kafka_io.opening import opened
 from fusion.errors import BrokerUnavailableError
 from fusion.plant import MAX_MESSAGE_BYTES
 from fusion.schema import Message, TopicPartition, WireForm
@@ -45,8 +46,9 @@ class KafkaPublisher:
         self._group = group
         self._is_transactional = transactional_id is not None
         with unavailable(settings):
-            self._producer: Any = kafka.KafkaProducer(
-                **settings.client_options(),
+            self._producer: Any = opened(
+                kafka.KafkaProducer,
+                settings,
                 acks="all",
                 # Must be said: kafka-python silently switches it off otherwise.
                 enable_idempotence=True,
@@ -60,7 +62,11 @@ class KafkaPublisher:
                 transaction_timeout_ms=round(TRANSACTION_TIMEOUT_S * 1000),
             )
             if self._is_transactional:
-                self._producer.init_transactions()
+                try:
+                    self._producer.init_transactions()
+                except BaseException:
+                    self.close()  # Its thread would go on for ever.
+                    raise
 
     def publish(
         self,

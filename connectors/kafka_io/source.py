@@ -22,6 +22,7 @@ from connectors.kafka_io.batches import read_every_batch
 from connectors.kafka_io.connection import KafkaSettings, unavailable
 from connectors.kafka_io.following import Following
 from connectors.kafka_io.leaders import no_answer
+from connectors.kafka_io.opening import opened
 from connectors.kafka_io.rejoin import end_every_join, end_when_taken_over
 from fusion.errors import BrokerUnavailableError, InputError, TopicMismatchError
 from fusion.plant import MAX_MESSAGE_BYTES
@@ -63,8 +64,9 @@ class KafkaSource:
     ) -> None:
         self._settings = settings
         with unavailable(settings):
-            self._consumer: Any = kafka.KafkaConsumer(
-                **settings.client_options(),
+            self._consumer: Any = opened(
+                kafka.KafkaConsumer,
+                settings,
                 group_id=group,
                 enable_auto_commit=False,
                 # Else it would skip what was deleted, and say nothing.

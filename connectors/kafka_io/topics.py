@@ -16,6 +16,7 @@ from kafka.errors import (
 )
 
 from connectors.kafka_io.connection import unavailable
+from connectors.kafka_io.opening import opened
 from connectors.kafka_io.settings import KafkaSettings
 from fusion.errors import SettingsError
 from fusion.plant import TopicPlan, TopicSpec, plan_topics
@@ -105,7 +106,7 @@ def copies_of(settings: KafkaSettings, topics: Iterable[str]) -> dict[str, Copie
 def administration(settings: KafkaSettings) -> Iterator[Any]:
     """Yield a client of the cluster's administration."""
     with unavailable(settings):
-        admin: Any = KafkaAdminClient(**settings.client_options())
+        admin: Any = opened(KafkaAdminClient, settings)
         with contextlib.closing(admin):
             yield admin
 

@@ -120,7 +120,7 @@ def train(
 
     Several processes or GPUs share every batch and make the same model:
 
-    [bold]torchrun --nproc-per-node 2 -m flows.cli train PLANT --recipe rig[/bold]
+    [bold]torchrun --nproc-per-node 2 -m flows.cli train PLANT --recipe standard[/bold]
     """
     plant, settings = load_plant(plant_file), Settings.load()
     if data_as_of is not None:

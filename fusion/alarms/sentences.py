@@ -67,9 +67,19 @@ def limit_sentence(config: AlarmConfig, value: float) -> str:
 
 
 def input_sentence(stream: str, missing: Sequence[str], num_frozen: int) -> str:
-    """Return what does not come, and that nothing is concluded from it."""
+    """Return what does not come, and that nothing is concluded from it.
+
+    Example:
+        >>> input_sentence("process", ["level"], 1)
+        'No usable data from level of process: 1 alarm that needs it stays as it was.'
+    """
     what = f"{', '.join(missing)} of {stream}" if missing else stream
-    return f"No usable data from {what}: {num_frozen} alarms that need it stay as they were."
+    frozen = (
+        "1 alarm that needs it stays as it was"
+        if num_frozen == 1
+        else f"{num_frozen} alarms that need it stay as they were"
+    )
+    return f"No usable data from {what}: {frozen}."
 
 
 def flood_sentence(flood: FloodWatch) -> str:

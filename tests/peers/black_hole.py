@@ -34,5 +34,7 @@ def require_iptables() -> None:
     tool = shutil.which("iptables")
     listed = tool and subprocess.run([tool, "-w", "-L"], capture_output=True, check=False)
     if not listed or listed.returncode != 0:
-        assert not IS_CI
+        assert not IS_CI, (
+            "CI must have iptables and the right to use it; deploy/prepare-tests.sh installs it"
+        )
         pytest.skip("dropping packets needs iptables and the right to use it")

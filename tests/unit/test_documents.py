@@ -15,6 +15,7 @@ from flows.cli import app
 from flows.reference.commands import command_tree, leaves
 from flows.reference.pages import pages
 from flows.settings import NOT_SETTINGS, Settings
+from fusion.training.recipe import RECIPES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -104,6 +105,13 @@ def test_every_command_and_option_says_what_it_does() -> None:
         for parameter in command.params:
             if parameter.name != "help":
                 assert (parameter.help or "").strip(), (name, parameter.name)
+
+
+def test_recipes_that_documents_and_help_name_exist() -> None:
+    helps = [command.help or "" for command in COMMANDS.values()]
+    texts = [*helps, *(document.read_text(encoding="utf-8") for document in DOCUMENTS)]
+    named = {name for text in texts for name in re.findall(r"--recipe ([a-z]\w*)", text)}
+    assert {"standard"} <= named <= set(RECIPES)
 
 
 def test_every_setting_says_what_it_does() -> None:
