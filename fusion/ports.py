@@ -1,7 +1,7 @@
 """What the product needs from the outside world, as small protocols.
 
 Every port has an embedded implementation that needs no server and a real one; both pass the same
-contract suite in ``tests/contract``. Only ``flows/wiring.py`` chooses between them.
+contract suite in ``tests/contract``. Only ``flows/wiring`` chooses between them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.inference.measuring import Measured, Window, measure, one_window
-from benchmarks.inference.page import as_page
+from benchmarks.inference.page import LOCAL, SERVED, UNBATCHED, as_page
 from benchmarks.inference.subject import make_subject
 from benchmarks.machine import describe
 from connectors.local_inference import OnnxInference
@@ -29,16 +29,17 @@ from fusion.ports import Inference
 ROOT = Path(__file__).parents[2]
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 SHORT = (1, 16)
-LOCAL = "ONNX Runtime in process"
+FEW = (1, 2, 16)
 PATIENT = Asking(deadline_s=60.0)
 JOINED = Asking(deadline_s=60.0, joins_threads=True)
+SHARED = Asking(deadline_s=60.0, joins_threads=True, uses_shared_memory=True)
 
 
 def main() -> None:
     """Measure, then write the page and the figures beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="see that it runs; figures are rough")
-    parser.add_argument("--seconds", type=float, default=15.0, help="counted for each row")
+    parser.add_argument("--seconds", type=float, default=6.0, help="counted for each row")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "inference.md")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -65,16 +66,18 @@ def run(seconds: float, concurrencies: tuple[int, ...]) -> Iterator[Measured]:
             yield from _told(name, opened, window, (1,), seconds)
         name, opened = f"{LOCAL}, 16 rows", OnnxInference(model_dir)
         yield from _told(name, opened, window, (1,), seconds, num_rows=16)
-        for name, batching, asking in (
-            ("Triton", Batching(), PATIENT),
-            ("Triton, shared memory", Batching(), Asking(60.0, uses_shared_memory=True)),
-            ("Triton, two instances", Batching(instances=2), PATIENT),
-            ("Triton, joined in the client", Batching(), JOINED),
-            ("Triton, joined, two instances", Batching(instances=2), JOINED),
-            ("Triton without batching", Batching(is_on=False), PATIENT),
-        ):
-            with _served(model_dir, Path(place) / name, batching, asking) as opened:
-                yield from _told(name, opened, window, concurrencies, seconds)
+        served = (
+            (SERVED, Batching(), JOINED, concurrencies),
+            ("Triton, shared memory", Batching(), SHARED, concurrencies),
+            ("Triton, a request each", Batching(), PATIENT, concurrencies),
+            ("Triton, two instances", Batching(instances=2), JOINED, SHORT),
+            ("Triton, bounded", Batching(max_queue=256), PATIENT, FEW),
+            ("Triton, bounded, two instances", Batching(max_queue=256, instances=2), PATIENT, FEW),
+            (UNBATCHED, Batching(is_on=False), PATIENT, concurrencies),
+        )
+        for number, (name, batching, asking, at_once) in enumerate(served):
+            with _served(model_dir, Path(place) / str(number), batching, asking) as opened:
+                yield from _told(name, opened, window, at_once, seconds)
 
 
 def _told(

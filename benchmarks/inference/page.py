@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.inference.measuring import Measured
 from benchmarks.machine import as_markdown
 
+LOCAL, SERVED, UNBATCHED = "ONNX Runtime in process", "Triton", "Triton without batching"
 MAX_EXTRA_MS = 2.0
 MIN_GAIN = 3.0
 
@@ -25,23 +26,35 @@ Written by `make bench-inference`. {as_markdown(machine)}
 
 A window is one tick encoded and one prediction made, of the standard model for the simulated
 rig. *At once* is the number of plants that ask, each for one window after another; {seconds:g} s
-are counted after a second of warm-up. Client and server share the cores. *Joined*: what the threads
-of one client ask while a request is under way goes into its next request.
+are counted after a second of warm-up. Client and server share the cores. *Triton* is as `fusion
+live` asks: what the threads of one client ask while a request is under way goes into its next
+request; so it is with shared memory and with two instances of each network. *A request each* leaves
+all batching to the server. *Bounded*: a request each, and the server's own queue has a bound with
+REJECT.
 
 | contestant | at once | windows/s | p50 ms | p95 ms | p99 ms | failed |
 |---|---|---|---|---|---|---|
 {rows}
-
+{_failures(found)}
 {_held_to(found)}
 """
 
 
+def _failures(found: Sequence[Measured]) -> str:
+    said = [
+        f"{each.contestant}, {each.concurrency} at once, failed with: {each.last_failure}"
+        for each in found
+        if each.num_failed
+    ]
+    return "".join(f"\n{line}\n" for line in said)
+
+
 def _held_to(found: Sequence[Measured]) -> str:
     by = {(each.contestant, each.concurrency): each for each in found}
-    local, triton = by["ONNX Runtime in process", 1], by["Triton", 1]
+    local, triton = by[LOCAL, 1], by[SERVED, 1]
     extra_ms = triton.p50_ms - local.p50_ms
-    rows = by["ONNX Runtime in process, 16 rows", 1].windows_per_s / local.windows_per_s
-    many, alone = by["Triton", 16], by["Triton without batching", 16]
+    rows = by[f"{LOCAL}, 16 rows", 1].windows_per_s / local.windows_per_s
+    many, alone = by[SERVED, 16], by[UNBATCHED, 16]
     gain, over_alone = (many.windows_per_s / each.windows_per_s for each in (triton, alone))
     return (
         f"- Through Triton a window takes {extra_ms:.1f} ms longer than in process (median, one "

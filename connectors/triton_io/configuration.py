@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 Backend = Literal["onnxruntime", "python"]
 PYTHON_MODEL = Path(__file__).with_name("python_model.py")
 MAX_BATCH = 32
-MAX_QUEUE = 256
 QUEUE_PATIENCE_S = 1.0
 _TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "bool": "TYPE_BOOL"}
 
@@ -27,12 +26,17 @@ class Batching:
 
     is_on: bool = True
     max_wait_us: int = 0
-    max_queue: int = MAX_QUEUE
+    max_queue: int | None = None
+    """Requests that may wait; more are refused, and so is what waits for ``patience_s``.
+
+    None: no bound in the server, since the server is slow at keeping one. With a bound it wakes its
+    batcher only for a request that finds an idle instance; another one may sleep for half a second
+    (triton-inference-server/core, ``rate_limiter.cc``; docs/experiments.md). What waits is bounded
+    anyhow: a client asks one question of a network at a time, and one whose deadline passes leaves
+    the queue.
+    """
     patience_s: float = QUEUE_PATIENCE_S
     instances: int = 1
-    """Of each network. With one, a request that comes before the instance is back from the last one
-    can wait for half a second: of a bounded queue the server wakes only a batcher with an idle
-    instance (docs/experiments.md). Two cost their memory twice."""
 
 
 def model_config(
@@ -85,15 +89,17 @@ def _dims(array: NDArray[np.generic]) -> str:
 
 def _batching(batching: Batching) -> str:
     # No preferred sizes: they make a batch wait for a number that may never come.
-    return f"""dynamic_batching {{
-  max_queue_delay_microseconds: {batching.max_wait_us}
-  default_queue_policy {{
-    timeout_action: REJECT
-    default_timeout_microseconds: {round(batching.patience_s * 1e6)}
-    allow_timeout_override: true
-    max_queue_size: {batching.max_queue}
-  }}
-}}"""
+    lines = [f"max_queue_delay_microseconds: {batching.max_wait_us}"]
+    if batching.max_queue is not None:
+        lines += [
+            "default_queue_policy {",
+            "  timeout_action: REJECT",
+            f"  default_timeout_microseconds: {round(batching.patience_s * 1e6)}",
+            "  allow_timeout_override: true",
+            f"  max_queue_size: {batching.max_queue}",
+            "}",
+        ]
+    return "\n".join(["dynamic_batching {", *(f"  {line}" for line in lines), "}"])
 
 
 def _warmup(inputs: Arrays) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sysconfig
@@ -27,6 +28,9 @@ READY_PATIENCE_S = 60.0
 STOP_PATIENCE_S = 15.0
 LOG_TAIL_BYTES = 2_000
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 the kernel's place, which Triton chooses
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:=@%+/-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class TritonServer:
                 "or give another port"
             )
         self.require_installed()
+        for path in (self.home, self.repository):
+            _require_plain(path.absolute())
         self.repository.mkdir(parents=True, exist_ok=True)
         self._sweep()
         with self.log_file.open("wb") as log:
@@ -257,3 +263,14 @@ class TritonServer:
         """Remove the shared memory of a server that was killed: nobody else would."""
         for region in _SHARED_MEMORY.glob(f"{self._region}*"):
             region.unlink(missing_ok=True)
+
+
+def _require_plain(path: Path) -> None:
+    """Return when a shell takes ``path`` as it is: Triton gives it to one, and quotes nothing."""
+    if not _PLAIN.fullmatch(str(path)):
+        raise InputError(
+            "a path that Triton starts its Python models from must hold letters, digits and "
+            f"_ . , : = @ % + / - only, got {str(path)!r}: the server hands it to a shell as it "
+            "is, and then waits for a model that never comes; set FUSION_TRITON_REPOSITORY or "
+            "FUSION_TRITON_HOME to another folder"
+        )

@@ -47,12 +47,21 @@ def export(
             max=100,
         ),
     ] = 0.0,
+    max_queue: Annotated[
+        int | None,
+        typer.Option(
+            help="Requests that may wait in the server; it refuses more, and what waits for longer "
+            "than a second. Default: no bound there, because with one Triton lets requests sleep "
+            "now and then; what nobody waits for any more leaves the queue anyhow.",
+            min=1,
+        ),
+    ] = None,
 ) -> None:
     """Write a model version into Triton's model repository: whole, or not at all.
 
     Each network becomes a model named PLANT.VERSION.NETWORK, with static configuration, dynamic
-    batching, a bounded queue that refuses what waits too long, warm-up, labels, manifest and golden
-    windows. Before that its networks must answer the golden windows as the model did in training.
+    batching, warm-up, labels, manifest and golden windows. Before that its networks must answer
+    the golden windows as the model did in training.
 
     Example: [bold]fusion export out/models/rig/20261126T101500-standard --int8[/bold]
     """
@@ -64,7 +73,7 @@ def export(
             folder,
             target,
             backend=backend or settings.triton_backend,
-            batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000)),
+            batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000), max_queue=max_queue),
         )
     _tell(exported, made_of, target)
     if made_of != model_dir:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from flows.cli.learn import run_training
 from flows.cli.stream import publish
 from flows.demo.place import DemoPlace, make_place
 from flows.demo.rig import ingest
-from flows.demo.rollout_picture import Sample, draw_timeline
+from flows.demo.rollout_picture import Change, Sample, draw_timeline
 from flows.demo.story import Story
 from flows.live import open_live, run_live
 from flows.replay_payloads import sent_ns
@@ -23,11 +24,11 @@ from flows.rollout import promote
 from flows.rollout_journal import journal_of
 from flows.rollout_watch import RolloutWatch
 from flows.settings import Settings
-from flows.terminal import CONSOLE
+from flows.terminal import CONSOLE, progress_bar
 from fusion.errors import InputError
 from fusion.manifest import MANIFEST_FILE, load_manifest
 from fusion.plant import NANOSECONDS, StreamSender
-from fusion.rollout.states import Action
+from fusion.rollout.states import Action, Entry, Rollout
 from fusion.schema import Message
 from fusion.scoring.calibration import SCALARS_FILE
 from fusion.simulation import Scenario, normal_scenario, simulate
@@ -45,7 +46,7 @@ PIECE_S = 2.0
 def run_rollout_demo(plant_file: Path, folder: Path, *, seed: int, minutes: float) -> Path:
     """Train, deploy, degrade a challenger, promote a good one; return the timeline's picture."""
     place = make_place(plant_file, folder, run=f"rollout{time.time_ns() // NANOSECONDS}")
-    story = Story(5)
+    story = Story(6)
     with story.step(f"simulate {minutes:g} min of normal running, and ingest it"):
         _send(place, minutes * 60, seed=seed)
         ingest(place)
@@ -57,12 +58,16 @@ def run_rollout_demo(plant_file: Path, folder: Path, *, seed: int, minutes: floa
     server = _server(place.settings)
     settings = place.settings
     try:
-        if server is not None:
-            server.start()
-            settings = settings.model_copy(
-                update={"inference": "triton", "triton_address": server.access.address}
-            )
-        with story.step("live: promote both, one after the other"):
+        with story.step(
+            "start Triton" if server else "no Triton: the networks run in this process"
+        ):
+            if server is not None:
+                server.start()
+                CONSOLE.print(f"it answers on {server.access.address}", highlight=False)
+                settings = settings.model_copy(
+                    update={"inference": "triton", "triton_address": server.access.address}
+                )
+        with story.step("live: promote both challengers, one after the other"):
             scenario = normal_scenario(
                 duration_s=WATCHED_S, seed=seed + 1, after_s=minutes * 60 + 60
             )
@@ -72,14 +77,25 @@ def run_rollout_demo(plant_file: Path, folder: Path, *, seed: int, minutes: floa
             server.stop()
     with story.step("the timeline"):
         picture = folder / "rollout.svg"
-        draw_timeline(told.samples, told.steps, tick_s=place.plant.tick_s, path=picture)
+        draw_timeline(
+            told.samples,
+            told.changes,
+            versions=[first.name, DEGRADED, GOOD],
+            tick_s=place.plant.tick_s,
+            path=picture,
+        )
+        CONSOLE.print("the journal of this plant says:")
         for entry in journal_of(settings, place.plant).entries():
-            CONSOLE.print(
-                f"{entry.revision:>3} {entry.version} {entry.action} by {entry.who}: {entry.why}",
-                highlight=False,
-                markup=False,
-            )
+            _tell(entry)
     return picture
+
+
+def _tell(entry: Entry) -> None:
+    CONSOLE.print(
+        f"{entry.revision:>3} {entry.version} {entry.action} by {entry.who}: {entry.why}",
+        highlight=False,
+        markup=False,
+    )
 
 
 @dataclass
@@ -87,7 +103,7 @@ class _Told:
     """What happened, by ticks since the first that was scored."""
 
     samples: list[Sample] = field(default_factory=list[Sample])
-    steps: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    changes: list[Change] = field(default_factory=list[Change])
 
 
 def _watch(place: DemoPlace, settings: Settings, first: str, scenario: Scenario) -> _Told:
@@ -97,12 +113,16 @@ def _watch(place: DemoPlace, settings: Settings, first: str, scenario: Scenario)
     promote(settings, [place.plant], first, who="demo", why="the first model")
     watch = RolloutWatch([place.plant], settings, look_every_s=0.0)
     journal = journal_of(settings, place.plant)
+    versions = [first, DEGRADED, GOOD]
+    told.changes.append(_change(0, journal.state(), [], versions))
     num_known, begin = len(journal.entries()), None
     with (
+        progress_bar() as bar,
         contextlib.closing(wiring.open_publisher(settings)) as publisher,
         open_live(watch.watched(), settings, skip_backlog=True, rollout=watch) as live,
     ):
         pieces = _pieces(place, scenario)
+        shown = bar.add_task("ticks scored", total=round(WATCHED_S / place.plant.tick_s), note="")
 
         def has_ended() -> bool:
             if not live.is_caught_up():
@@ -116,15 +136,24 @@ def _watch(place: DemoPlace, settings: Settings, first: str, scenario: Scenario)
                 continue
             begin = step.scores[0].tick if begin is None else begin
             tick = step.scores[-1].tick - begin
-            told.samples += _samples(step, begin, watch, [first, DEGRADED, GOOD])
+            told.samples += _samples(step, begin, watch, versions)
+            bar.update(shown, completed=tick + 1, note=journal.state().told())
             if left and tick >= left[0][0] and left[0][1]():
                 left.pop(0)
-            entries = journal.entries()
-            for entry in entries[num_known:]:
-                if entry.action not in {Action.LOADED, Action.PROBED}:
-                    told.steps.append((tick, f"{entry.version}: {entry.action}"))
-            num_known = len(entries)
+            new = journal.entries()[num_known:]
+            num_known += len(new)
+            for entry in new:
+                _tell(entry)
+            if new:
+                told.changes.append(_change(tick, journal.state(), new, versions))
     return told
+
+
+def _change(tick: int, state: Rollout, new: Sequence[Entry], versions: Sequence[str]) -> Change:
+    # (How many assets a canary has: here it is all of one.)
+    roles = {name: state.role_of(name).partition(" on ")[0] for name in versions}
+    back = tuple(each.version for each in new if each.action is Action.ROLLED_BACK)
+    return Change(tick, {name: role for name, role in roles.items() if role}, back)
 
 
 def _acts(place: DemoPlace, settings: Settings) -> list[tuple[int, Callable[[], bool]]]:
@@ -196,10 +225,18 @@ def _copy(model_dir: Path, name: str, *, threshold: float) -> None:
 
 def _server(settings: Settings) -> wiring.TritonServer | None:
     """Return a Triton for this demo; None, with a word about it, where none is installed."""
-    server = wiring.triton_server(settings)
+    # (A server that runs on the usual ports is somebody's.)
+    own = settings.model_copy(update={"triton_address": f"127.0.0.1:{_free_port()}"})
+    server = wiring.triton_server(own, metrics_port=_free_port())
     try:
         server.require_installed()
     except InputError as missing:
         CONSOLE.print(f"the networks run in this process: {missing}", highlight=False)
         return None
     return server
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -244,6 +244,17 @@ def test_a_network_that_answers_nan_is_not_let_in(site: Site, model_dir: Path) -
     assert site.steps("nan")[-1][0] is Action.REFUSED
 
 
+def test_a_network_that_was_cut_short_in_the_repository_is_not_let_in(
+    site: Site, triton: TritonServer, model_dir: Path
+) -> None:
+    site.add("cut", model_dir)
+    network = triton.repository / site.models("cut")["predictor"] / "1" / "model.onnx"
+    network.write_bytes(network.read_bytes()[:-2000])
+    with pytest.raises(InputError, match=r"Triton must be able to load .*cut\.predictor"):
+        site.promote("cut")
+    assert site.steps("cut")[-1][0] is Action.REFUSED
+
+
 def test_a_canary_speaks_for_its_share_and_goes_back_when_operators_call_its_alarms_a_nuisance(
     site: Site, model_dir: Path
 ) -> None:

@@ -221,7 +221,7 @@ def test_nobody_takes_the_place_of_the_live_process(site: Site) -> None:
 
 
 def test_a_grant_that_is_too_much_is_told_and_taken_away(site: Site) -> None:
-    admin = wiring._kafka(site.admin)
+    admin = wiring.kafka_settings(site.admin)
     extra = Grant("edge", "topic", site.plant.topic("alarms"), False, "write")
     apply_grants(admin, [*site.grants, extra], prune=False)
     assert apply_grants(admin, site.grants, prune=False) == ([], [extra])

@@ -132,3 +132,16 @@ def test_the_container_gets_onnx_alone(model_dir: Path, tmp_path: Path) -> None:
     for name in exported.models.values():
         assert 'backend: "onnxruntime"' in (tmp_path / name / "config.pbtxt").read_text()
         assert [path.name for path in (tmp_path / name / "1").iterdir()] == ["model.onnx"]
+
+
+def test_a_queue_has_a_bound_of_the_servers_own_where_it_is_asked_for(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    for batching, has_bound in ((Batching(), False), (Batching(max_queue=256), True)):
+        folder = tmp_path / str(has_bound)
+        exported = export_to_triton(model_dir, folder, backend="python", batching=batching)
+        for name in exported.models.values():
+            config = (folder / name / "config.pbtxt").read_text()
+            assert "dynamic_batching {" in config
+            assert ("timeout_action: REJECT" in config) is has_bound
+            assert ("max_queue_size: 256" in config) is has_bound

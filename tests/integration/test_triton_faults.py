@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,40 @@ def test_an_overloaded_queue_refuses_and_every_request_ends(
     assert any("queue" in each or "asked again" in each for each in said)
 
 
+def test_what_nobody_waits_for_any_more_leaves_the_queue(
+    triton: TritonServer,
+    model_dir: Path,
+    tmp_path: Path,
+    inputs: dict[str, np.ndarray],
+    unique: str,
+) -> None:
+    """Without a bound of the server's own: deadlines are the bound."""
+    names = version_of(model_dir, tmp_path, triton, unique)
+    spoil(triton, names["predictor"], SLOW.format(s=0.3))
+    whole = {name: np.concatenate([array] * 10) for name, array in inputs.items()}  # (30 rows)
+    patient = TritonInference(triton.access, names, Asking(deadline_s=30))
+    patient.infer("predictor", whole)
+
+    def ask(_: int) -> bool:
+        # (Of its own each: a client leaves a network alone that was late five times.)
+        with contextlib.closing(TritonInference(triton.access, names, Asking(0.8))) as client:
+            try:
+                client.infer("predictor", whole)
+            except InferenceUnavailableError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(24) as threads:
+        answered = list(threads.map(ask, range(24)))
+    began_s = time.monotonic()
+    patient.infer("predictor", whole)
+    took_s = time.monotonic() - began_s
+    patient.close()
+    unload_models(triton.access, names.values())
+    assert 0 < sum(answered) < 12
+    assert took_s < 0.3 * (24 - sum(answered)) / 2, "it waited for those who have gone"
+
+
 def test_two_versions_switch_under_load_without_one_failed_request(
     triton: TritonServer,
     model_dir: Path,
@@ -238,6 +274,15 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) 
     missing = TritonServer(tmp_path, tmp_path / "r", tmp_path / "run", free_port(), free_port())
     with pytest.raises(InputError, match=r"run deploy/triton/install\.sh"):
         missing.start()
+
+
+@pytest.mark.parametrize("name", ["two words", "a;b", "$(id)"])
+def test_a_repository_that_a_shell_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    server = replace(make_triton(tmp_path), repository=tmp_path / name)
+    with pytest.raises(InputError, match=r"letters, digits and .* set FUSION_TRITON_REPOSITORY"):
+        server.start()
+    assert server.status().pid is None
+    assert not server.repository.exists()
 
 
 def test_mutual_tls_lets_in_whom_the_authority_signed_and_nobody_else(
