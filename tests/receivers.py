@@ -48,9 +48,11 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
     with Receiver(port) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -52,17 +52,17 @@ def take(browser: Browser, stack: Stack, folder: Path) -> None:
         for page, path in PAGES.items():
             seat.go({"ALARM": stack.alarm, "ASSET": stack.asset}.get(path, path))
             seat.shows("#counts", "unacknowledged")
-            _settle(seat, page)
+            _settle(seat, page, stack)
             _shoot(seat, folder / f"{page}-{name}.png", is_whole=name != "wall")
     context.close()
 
 
-def _settle(seat: Seat, page: str) -> None:
+def _settle(seat: Seat, page: str, stack: Stack) -> None:
     """Wait until everything on the page is there."""
     if page == "alarm":
         film = seat.page.locator("#evidence video")
         expect(film).to_be_visible(timeout=PATIENCE_MS)
-        seat.page.wait_for_function("document.querySelector('#evidence video').readyState > 1")
+        stack.until("the film is there", lambda: film.evaluate("each => each.readyState") > 1)
         film.evaluate("each => { each.currentTime = 9; }")
         seat.page.fill("[name=level_setpoint]", "0.6")
         seat.page.click("button:has-text('Compare')")
