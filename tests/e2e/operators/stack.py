@@ -34,6 +34,8 @@ PASSWORD = "a battery and a staple"
 PATIENCE_S = 120.0
 VALVE_AT = (46, 52, 58)
 """The rig's valve swings through these all the time: alarms that come whatever the model says."""
+THRESHOLD = 1.28
+"""Of the quickly trained model's own: in calm running it reaches 1.16 of that, knocked about 1.41."""
 _FIRST_PASSWORD = re.compile(r"with the password\s+(\S+)")
 
 
@@ -165,7 +167,7 @@ def running_stack(folder: Path, model_dir: Path) -> Iterator[Stack]:
 
         wiring.prepare_topics(settings, plant)
         for version in ("v1", "v2"):
-            add_version(settings, plant, version, model_dir)
+            add_version(settings, plant, version, model_dir, threshold=THRESHOLD)
             promote(settings, [plant], version, who="test", why="to be seen side by side")
         start("rig", "tests.e2e.operators.rig", str(plant_file))
         live_log = start("live", "flows.cli", "live", str(plant_file))
