@@ -91,7 +91,7 @@ bench-rollback: setup  ## Versions that misbehave on Triton, in real time: how l
 	$(BIN)/python -m benchmarks.rollback $(BENCH_OPTIONS)
 
 bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a minute)
-	$(BIN)/python -m benchmarks.console
+	$(BIN)/python -m benchmarks.console --out docs/benchmarks/console.md
 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh

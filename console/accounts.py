@@ -15,7 +15,15 @@ import sqlalchemy as sql
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
-from console.database import ACCESS, MAX_TEXT, PEOPLE, SESSIONS, TOKENS, open_database
+from console.database import (
+    ACCESS,
+    MAX_TEXT,
+    PEOPLE,
+    SESSIONS,
+    TOKENS,
+    Connection,
+    open_database,
+)
 from console.rights import Grant, Person, Role, dump_grants, load_grants
 from console.secret_digest import digest
 from console.tokens import Tokens
@@ -219,7 +227,12 @@ class Accounts:
     def note(self, who: str, what: str, outcome: str, *, why: str = "", address: str = "") -> None:
         """Write a line into the journal of access."""
         line = Access(
-            self._clock.now_ns(), who[:64], what[:MAX_TEXT], outcome, why[:MAX_TEXT], address[:64]
+            self._clock.now_ns(),
+            _storable(who)[:64],
+            _storable(what)[:MAX_TEXT],
+            outcome,
+            _storable(why)[:MAX_TEXT],
+            _storable(address)[:64],
         )
         with self.engine.begin() as db:
             written = db.execute(ACCESS.insert().values(**asdict(line)))
@@ -259,19 +272,28 @@ class Accounts:
         return self._clock.now_ns() // NANOSECONDS
 
 
+def _storable(text: str) -> str:
+    """Return ``text`` as every database takes it: strangers choose what a refused path says."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def _require_found(num_changed: int, name: str) -> None:
     if not num_changed:
         raise InputError(f"a person to change must be there, and there is nobody named {name!r}")
 
 
-def _has_admin(db: sql.Connection) -> bool:
-    """Return whether somebody with a password, who is not disabled, administers everything."""
+def _has_admin(db: Connection) -> bool:
+    """Return whether somebody with a password, who is not disabled, administers everything.
+
+    Two who remove one another at the same moment wait for one another here (PostgreSQL).
+    """
     local = (PEOPLE.c.is_disabled == 0) & (PEOPLE.c.password != "")
-    rows = db.execute(sql.select(PEOPLE.c.name, PEOPLE.c.grants).where(local))
+    asked = sql.select(PEOPLE.c.name, PEOPLE.c.grants).where(local).order_by(PEOPLE.c.name)
+    rows = db.execute(asked.with_for_update())
     return any(Person(r.name, load_grants(r.grants)).is_admin for r in rows)
 
 
-def _require_admin_left(db: sql.Connection, *, had_admin: bool) -> None:
+def _require_admin_left(db: Connection, *, had_admin: bool) -> None:
     """Undo, by raising inside the transaction, what takes the last administrator away."""
     if had_admin and not _has_admin(db):
         raise InputError(

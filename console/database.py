@@ -6,13 +6,21 @@ an older database lacks is added when it is opened.
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import sqlalchemy as sql
 import sqlalchemy.event as sql_event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateColumn
 
+from console.postgres import PostgresDatabase
+from fusion.errors import SettingsError
+
 MAX_TEXT = 500
+_PREPARING = 0x66757369
+"""Any number that nobody else locks in this database."""
 
 META = sql.MetaData()
 PEOPLE = sql.Table(
@@ -66,20 +74,71 @@ DEPARTURES = sql.Table(
 """People on their way to the identity provider and back."""
 
 
-def open_database(url: str) -> sql.Engine:
-    """Return the database at ``url``, with every table and column in it."""
-    engine = sql.create_engine(url)
-    if engine.dialect.name == "sqlite":
-        sql_event.listen(engine, "connect", _write_ahead)
-    META.create_all(engine)
+class Connection(Protocol):
+    """A transaction."""
+
+    def execute(self, statement: sql.Executable, /) -> sql.CursorResult[Any]:
+        """Return what the database answers."""
+        ...
+
+
+class Database(Protocol):
+    """What the console asks of a database, from any thread."""
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """Return a transaction that is kept where nothing is raised in it."""
+        ...
+
+    def connect(self) -> AbstractContextManager[Connection]:
+        """Return a transaction that only reads."""
+        ...
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+def open_database(url: str) -> Database:
+    """Return the database at ``url``, with every table and column in it.
+
+    Raises:
+        SettingsError: It is neither SQLite's nor PostgreSQL's. The message does not show it: it may
+            hold a password.
+        PeopleUnavailableError: PostgreSQL does not answer.
+    """
+    try:
+        where = make_url(url)
+    except ArgumentError:
+        where = None
+    kind = None if where is None else where.get_backend_name()
+    if where is None or kind not in {"sqlite", "postgresql"}:
+        raise SettingsError(
+            "FUSION_CONSOLE_DATABASE must be like postgresql://user:password@host/name or "
+            "sqlite:////folder/file, and what came (it is not shown) is not; mend it, or leave it "
+            "out for a file in the data folder"
+        )
+    if kind == "postgresql":
+        database = PostgresDatabase(where)
+        database.prepare(_prepare)
+        return database
+    engine = sql.create_engine(where)
+    sql_event.listen(engine, "connect", _write_ahead)
     with engine.begin() as db:
-        for table in META.sorted_tables:
-            there = {column["name"] for column in sql.inspect(db).get_columns(table.name)}
-            for column in table.columns:
-                if column.name not in there:
-                    described = CreateColumn(column).compile(dialect=engine.dialect)
-                    db.execute(sql.text(f'ALTER TABLE "{table.name}" ADD COLUMN {described}'))
+        _prepare(db)
     return engine
+
+
+def _prepare(db: sql.Connection) -> None:
+    if db.dialect.name == "postgresql":
+        # Consoles that start at the same moment: one makes the tables, the others find them.
+        db.execute(sql.select(sql.func.pg_advisory_xact_lock(_PREPARING)))
+    META.create_all(db)
+    for table in META.sorted_tables:
+        there = {column["name"] for column in sql.inspect(db).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                described = CreateColumn(column).compile(dialect=db.dialect)
+                db.execute(sql.text(f'ALTER TABLE "{table.name}" ADD COLUMN {described}'))
 
 
 def _write_ahead(connection: Any, _: object) -> None:

@@ -16,7 +16,7 @@ class Delivery:
     def __init__(self, on_delivered: Callable[[float], None] = lambda _: None) -> None:
         self.num_tabs = 0
         self.num_messages = 0
-        self.num_characters = 0
+        self.num_bytes = 0
         self.on_delivered = on_delivered
         self._epoch = ""
         self._changes = deque[tuple[int, int]](maxlen=CHANGES_KEPT)
@@ -30,10 +30,13 @@ class Delivery:
         if not self._changes or revision > self._changes[-1][0]:
             self._changes.append((revision, now_ns))
 
-    def sent(self, text: str, *, epoch: str, since: int | None, now_ns: int) -> None:
-        """Note a message with what came after the revision ``since``; None: with everything."""
+    def sent(self, num_bytes: int, *, epoch: str, since: int | None, now_ns: int) -> None:
+        """Note a message with what came after the revision ``since``; None: with everything.
+
+        ``num_bytes`` is its size before it is squeezed.
+        """
         self.num_messages += 1
-        self.num_characters += len(text)
+        self.num_bytes += num_bytes
         if since is None or epoch != self._epoch:
             return
         changes = list(self._changes)

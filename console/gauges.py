@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fusion.schema import SignalEvidence
+from fusion.wording import fixed
+
+MAX_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,10 @@ class Gauge:
     expected_at: float
     actual_at: float
     is_outside: bool
+    actual: str
+    expected: str
+    band: tuple[str, str]
+    """In words with the same decimals, enough of them that no two look alike that are not."""
 
 
 def gauge_of(signal: SignalEvidence) -> Gauge:
@@ -30,6 +38,8 @@ def gauge_of(signal: SignalEvidence) -> Gauge:
         >>> gauge = gauge_of(seen)
         >>> gauge.is_outside, gauge.band_from < gauge.expected_at < gauge.actual_at
         (True, True)
+        >>> gauge.actual, gauge.band
+        ('3.0', ('0.0', '2.0'))
     """
     low, high = sorted(signal.band)
     points = (low, high, signal.actual, signal.expected)
@@ -39,6 +49,8 @@ def gauge_of(signal: SignalEvidence) -> Gauge:
     def at(value: float) -> float:
         return round(100 * (value - begin) / width, 2)
 
+    step = high - low if high > low else span
+    decimals = min(MAX_DECIMALS, max(0, 1 - math.floor(math.log10(step))))
     return Gauge(
         signal=signal,
         band_from=at(low),
@@ -46,4 +58,7 @@ def gauge_of(signal: SignalEvidence) -> Gauge:
         expected_at=at(signal.expected),
         actual_at=at(signal.actual),
         is_outside=not low <= signal.actual <= high,
+        actual=fixed(signal.actual, decimals),
+        expected=fixed(signal.expected, decimals),
+        band=(fixed(low, decimals), fixed(high, decimals)),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sql
 
-from console.database import DEPARTURES
+from console.database import DEPARTURES, Database
 from console.ports import SignOn
 from console.rights import Grant
 from console.secret_digest import digest
@@ -25,7 +25,7 @@ MAX_DEPARTURES = 10_000
 class Departures:
     """Who is at the identity provider now; shared by all consoles of one database."""
 
-    def __init__(self, engine: sql.Engine, clock: Clock) -> None:
+    def __init__(self, engine: Database, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
 
     def keep(self, kept: Mapping[str, str]) -> str:

@@ -12,11 +12,13 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from console.freshness import stale_since_ns
 from console.picture import Picture, Shown
 from console.slugs import slug
+from console.squeezing import deflated
 from fusion.plant import NANOSECONDS
 
 RenderRow = Callable[[Shown, bool], str]
@@ -37,6 +39,31 @@ class View:
     """Of ``addresses``, those whose alarms it may answer: their rows have buttons."""
 
 
+class Shared:
+    """Text that many tabs are told; squeezed when the first of them wants it so."""
+
+    def __init__(self, text: str) -> None:
+        self.plain = text.encode()
+
+    @cached_property
+    def squeezed(self) -> bytes:
+        """The text as a piece of a stream of gzip."""
+        return deflated(self.plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message: what is the tab's own, then what others are told too. Together JSON."""
+
+    own: bytes
+    shared: Shared
+
+    @property
+    def text(self) -> bytes:
+        """The whole message."""
+        return self.own + self.shared.plain
+
+
 class Wording:
     """Puts what changed into JSON, once for all tabs that are to be told the same.
 
@@ -45,18 +72,25 @@ class Wording:
 
     def __init__(self, render_row: RenderRow) -> None:
         self._render_row = render_row
-        self._kept: OrderedDict[tuple[object, ...], str] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], Shared] = OrderedDict()
 
-    def of(self, picture: Picture, view: View, *, since: int, has_events: bool) -> str:
-        """Return the members of the message that do not hang on who asks or when, as JSON."""
-        key = (picture.epoch, picture.revision, view, since, has_events, picture.is_complete)
-        text = self._kept.get(key)
-        if text is None:
-            text = json.dumps(self._members(picture, view, since, has_events=has_events))
-            self._kept[key] = text
+    def of(
+        self, picture: Picture, view: View, *, since: int, has_events: bool, now_ns: int
+    ) -> Shared:
+        """Return the members of the message that do not hang on who asks."""
+        addresses = sorted(view.addresses)
+        stale = tuple(stale_since_ns(picture.plants[a], now_ns=now_ns) for a in addresses)
+        key = (picture.epoch, picture.revision, view, since, has_events, picture.is_complete, stale)
+        shared = self._kept.get(key)
+        if shared is None:
+            members = self._members(picture, view, since, has_events=has_events)
+            members["plants"] = [
+                _plant(picture, a, since_ns) for a, since_ns in zip(addresses, stale, strict=True)
+            ]
+            shared = self._kept[key] = Shared(json.dumps(members)[1:])
             while len(self._kept) > MAX_SHARED:
                 self._kept.popitem(last=False)
-        return text
+        return shared
 
     def _members(
         self, picture: Picture, view: View, since: int, *, has_events: bool
@@ -104,13 +138,24 @@ class Tab:
         """Return whether there is something to tell."""
         return self._epoch != picture.epoch or self._revision != picture.revision
 
-    def next(self, picture: Picture, *, now_ns: int, away_since_ns: int | None) -> str:
-        """Return the next message, JSON: everything at first, then what changed since the last."""
+    def next(
+        self,
+        picture: Picture,
+        *,
+        now_ns: int,
+        away_since_ns: int | None,
+        num_waiting: int = 0,
+    ) -> Told:
+        """Return the next message, JSON: everything at first, then what changed since the last.
+
+        ``num_waiting`` are this person's commands that the broker does not have yet.
+        """
         is_first = self._epoch != picture.epoch
         since = EVERYTHING if is_first else self._revision
         addresses = self._view.addresses
         own: dict[str, Any] = {
             "away_since_s": _seconds(away_since_ns),
+            "num_waiting": num_waiting,
             "refused": []
             if is_first
             else [
@@ -118,13 +163,14 @@ class Tab:
                 for e in picture.refused(self._who, since=since)
                 if e.state.plant in addresses
             ],
-            "plants": [_plant(picture, a, now_ns) for a in sorted(addresses)],
         }
         has_events = self._num_events != picture.num_events
-        shared = self._wording.of(picture, self._view, since=since, has_events=has_events)
+        shared = self._wording.of(
+            picture, self._view, since=since, has_events=has_events, now_ns=now_ns
+        )
         self._epoch, self._revision = picture.epoch, picture.revision
         self._num_events = picture.num_events
-        return f"{json.dumps(own)[:-1]}, {shared[1:]}"
+        return Told(f"{json.dumps(own)[:-1]}, ".encode(), shared)
 
 
 def alarm_id(shown: Shown) -> str:
@@ -132,13 +178,13 @@ def alarm_id(shown: Shown) -> str:
     return f"{slug(shown.state.plant)}:{shown.state.name}"
 
 
-def _plant(picture: Picture, address: str, now_ns: int) -> dict[str, Any]:
+def _plant(picture: Picture, address: str, stale_ns: int | None) -> dict[str, Any]:
     of_plant = picture.plants[address]
     return {
         "slug": slug(address),
         "surprise": None if of_plant.score is None else round(of_plant.score.surprise, 2),
         "mode": None if of_plant.score is None else of_plant.score.mode,
-        "stale_since_s": _seconds(stale_since_ns(of_plant, now_ns=now_ns)),
+        "stale_since_s": _seconds(stale_ns),
         **asdict(picture.counts(frozenset({address}))),
     }
 

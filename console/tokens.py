@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sql
 
-from console.database import PEOPLE, TOKENS
+from console.database import PEOPLE, TOKENS, Database
 from console.rights import Grant, Person, dump_grants, load_grants
 from console.secret_digest import digest
 from fusion.errors import InputError
@@ -34,7 +34,7 @@ class Token:
 class Tokens:
     """The tokens in a database that :func:`console.database.open_database` opened."""
 
-    def __init__(self, engine: sql.Engine, clock: Clock) -> None:
+    def __init__(self, engine: Database, clock: Clock) -> None:
         self._engine, self._clock = engine, clock
 
     def add(

@@ -11,7 +11,9 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ POLL_TIMEOUT_S = 0.5
 PROBE_POLLS = 10
 """After so many polls without a line the broker is asked whether it is there."""
 BROKER_PAUSE_S = 2.0
+TELL_EVERY_S = 0.5
 PAUSES_S = (5.0, 15.0, 60.0, 300.0)
 """A channel that did not take a notice is left alone for so long."""
 Say = Callable[[str], None]
@@ -95,13 +98,16 @@ class Notifying:
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._num_silent = 0
+        self._may_tell = False
+        # One thread reads, which may wait long for a broker; another one tells meanwhile.
+        self._lock = threading.RLock()
         if path.is_file():
             self._restore(path)
 
     def begin(self, source: Source) -> None:
         """Go on where reading ended; where the broker no longer has that, at its first line."""
         starts, ends = source.start_offsets(), source.end_offsets()
-        self._ends, self._num_silent = ends, 0
+        self._ends, self._num_silent, self._may_tell = ends, 0, False
         source.seek(
             {
                 part: at
@@ -117,28 +123,37 @@ class Notifying:
         Not before: what was answered meanwhile need not be told.
         """
         records = source.poll(timeout_s=POLL_TIMEOUT_S)
-        for record in records:
-            self._follow(record)
-        if records:
-            self._positions = source.positions()
-            self._save()
+        at = source.positions()
+        with self._lock:
+            for record in records:
+                self._follow(record)
+            if records:
+                self._positions = at
+                self._save()
         self._num_silent = 0 if records else self._num_silent + 1
         if self._num_silent >= PROBE_POLLS:
             source.end_offsets()  # a broker that is away is silent too: this it must answer
             self._num_silent = 0
-        at = source.positions()
         if all(at.get(part, 0) >= end for part, end in self._ends.items()):
+            self._may_tell = True
             self.tell()
+
+    def broker_is_away(self) -> None:
+        """Go on telling: nobody knows what was answered meanwhile."""
+        self._may_tell = True
 
     def tell(self) -> None:
         """Hand over what is due, and what was not taken before."""
-        due = self._router.due(self._clock.now_ns())
-        for told in due:
-            self.outbox.put(told)
-        if self.outbox.drop_answered(self._router) or due:
-            self._save()
-        if self.outbox.send():
-            self._save()
+        with self._lock:
+            if not self._may_tell:
+                return
+            due = self._router.due(self._clock.now_ns())
+            for told in due:
+                self.outbox.put(told)
+            if self.outbox.drop_answered(self._router) or due:
+                self._save()
+            if self.outbox.send():
+                self._save()
 
     def _follow(self, record: Record) -> None:
         try:
@@ -216,16 +231,27 @@ def notify_people(
     with _alone(path):
         router, outbox = Router(notifications.routes), Outbox(notifiers, clock, say)
         notifying = Notifying(path, router, outbox, clock, say)
-        while not should_stop():
-            try:
-                with contextlib.closing(_open_journal(plant, settings)) as source:
-                    notifying.begin(source)
-                    while not should_stop():
-                        notifying.step(source)
-            except BrokerUnavailableError as away:
-                say(f"the broker is away, so answers are not heard: {away}")
+
+        def read() -> None:
+            while not should_stop():
+                try:
+                    with contextlib.closing(_open_journal(plant, settings)) as source:
+                        notifying.begin(source)
+                        while not should_stop():
+                            notifying.step(source)
+                except BrokerUnavailableError as away:
+                    say(f"the broker is away, so answers are not heard: {away}")
+                    notifying.broker_is_away()
+                    clock.sleep(BROKER_PAUSE_S)
+
+        with ThreadPoolExecutor(1, "notify-reader") as reader:
+            reading = reader.submit(read)
+            # A client can wait for half a minute for a broker that is gone: nobody is told later
+            # for that.
+            while not reading.done():
                 notifying.tell()
-                clock.sleep(BROKER_PAUSE_S)
+                clock.sleep(TELL_EVERY_S)
+        reading.result()
 
 
 def try_channels(notifiers: Mapping[str, Notifier], *, t_ns: int, say: Say) -> bool:

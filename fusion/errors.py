@@ -26,6 +26,7 @@
     ├── TrackingUnavailableError         retriable
     ├── TrainingCutOffError              retriable
     ├── AlarmLogUnavailableError         retriable
+    ├── PeopleUnavailableError           retriable
     ├── NotifierUnavailableError         retriable
     ├── IdentityUnavailableError         retriable
     ├── IdentityRefusedError             an answer of the identity provider that proves nobody
@@ -178,6 +179,12 @@ class TrainingCutOffError(FusionError):
 
 class AlarmLogUnavailableError(FusionError):
     """What keeps the alarms' history did not answer, or refused this process."""
+
+    retriable = True
+
+
+class PeopleUnavailableError(FusionError):
+    """The database of the console's people did not answer, or refused this process."""
 
     retriable = True
 

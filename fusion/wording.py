@@ -43,6 +43,17 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
 
 
+def fixed(value: float, decimals: int) -> str:
+    """Return a number with so many decimals, to stand beside others of the same kind.
+
+    Example:
+        >>> fixed(-12345.678, 1)
+        '−12 345.7'
+    """
+    grouped = f"{value:,.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return grouped.replace("-", "\N{MINUS SIGN}")
+
+
 def count(value: int) -> str:
     """Return a whole number with thin spaces between the thousands."""
     grouped = f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

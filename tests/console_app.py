@@ -128,15 +128,17 @@ def served(
     settings: Settings | None = None,
     *,
     has_real_time: bool = False,
+    people: str | None = None,
 ) -> Iterator[Served]:
-    """Yield a console with its own people in ``folder``, and its own broker where none is given."""
+    """Yield a console; its people and its broker are in ``folder`` where no others are given."""
     settings = settings or Settings(data_dir=folder)
     for plant in plants:
         # As `fusion live` does, before anybody publishes.
         wiring.prepare_topics(settings, plant)
     clock = HandClock()
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    accounts = Accounts(f"sqlite:///{folder / 'people.sqlite'}", clock, hasher=cheap)
+    people = people or f"sqlite:///{folder / 'people.sqlite'}"
+    accounts = Accounts(people, clock, hasher=cheap)
     ports = open_ports(plants, settings)
     app = create_app(ports if has_real_time else replace(ports, clock=clock), accounts)
     with (

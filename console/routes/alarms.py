@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from console.accounts import Session
 from console.charts import fan_of
-from console.commands import Asked
+from console.commands import Asked, Begun
 from console.gauges import gauge_of
 from console.guard import Asker, accounts_of, client_of
 from console.history import FOREVER_NS, Lines
@@ -21,7 +21,7 @@ from console.rights import Role
 from console.routes.lookup import find_alarm, picture_of, visible
 from fusion.errors import BrokerUnavailableError, FusionError
 from fusion.plant import VideoStream
-from fusion.schema import AlarmCommand, AlarmEvent
+from fusion.schema import AlarmEvent
 
 router = APIRouter(include_in_schema=False)
 MAX_SIGNALS = 8
@@ -161,27 +161,33 @@ def ask(
     request: Request, session: Asker, alarm_id: str, asked: Annotated[Asked, Form()]
 ) -> Response:
     """Send what is asked; the alarm itself changes when the live process has carried it out."""
-    command = send(request, session, alarm_id, asked)
-    return HTMLResponse(f"{_SENT[command.action]} {command.name}: sent.")
+    begun = send(request, session, alarm_id, asked)
+    what = f"{_SENT[begun.command.action]} {begun.command.name}"
+    if begun.is_sent:
+        return HTMLResponse(f"{what}: sent.")
+    return HTMLResponse(f"{what} waits for the broker; once that is back, it is sent.")
 
 
-def send(request: Request, session: Session, alarm_id: str, asked: Asked) -> AlarmCommand:
+def send(request: Request, session: Session, alarm_id: str, asked: Asked) -> Begun:
     """Send what is asked of an alarm for somebody who may, and write it down.
 
     ``revision`` is what was seen: an alarm that was raised anew since stays as it is.
 
     Raises:
-        BrokerUnavailableError: Said at once, where it is known: nobody waits for a time-out.
+        BrokerUnavailableError: Said at once, where it is known, and nothing is sent.
     """
     shown = find_alarm(request, session, alarm_id, asked.role)
     if request.app.state.reader.away_since_ns is not None:
         raise BrokerUnavailableError("the broker is away, so nothing was sent; ask again later")
     who = session.person.name
-    command = request.app.state.commands.ask(shown, asked, who=who)
+    begun = request.app.state.commands.ask(shown, asked, who=who)
     accounts_of(request).note(
-        who, f"{asked.action} {alarm_id} r{asked.revision}", "done", address=client_of(request)
+        who,
+        f"{asked.action} {alarm_id} r{asked.revision}",
+        "done" if begun.is_sent else "waits",
+        address=client_of(request),
     )
-    return command
+    return begun
 
 
 _SENT = {

@@ -62,6 +62,7 @@ class Sent(BaseModel):
     """A command is on its way to the live process."""
 
     id: str
+    is_sent: bool = Field(description="Otherwise it waits, and is sent when the broker is back.")
 
 
 @router.get("/plants")
@@ -97,7 +98,8 @@ async def alarm(request: Request, session: Asker, alarm: AlarmId) -> AlarmSaid:
 @router.post("/alarms/{alarm}/commands", status_code=202)
 def ask(request: Request, session: Asker, alarm: AlarmId, asked: Asked) -> Sent:
     """Ask something of an alarm; the journal says what became of it, with the id of the command."""
-    return Sent(id=send(request, session, alarm, asked).id)
+    begun = send(request, session, alarm, asked)
+    return Sent(id=begun.command.id, is_sent=begun.is_sent)
 
 
 @router.get("/journal")

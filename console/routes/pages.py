@@ -15,6 +15,7 @@ from console.freshness import stale_since_ns
 from console.guard import Asker
 from console.history import FOREVER_NS, MAX_COUNTED, History, Lines
 from console.rendering import page
+from console.rights import Role
 from console.routes.lookup import picture_of, visible
 from fusion.alarms.kpis import TARGETS, Kpis, kpis_of
 from fusion.plant import NANOSECONDS
@@ -45,7 +46,11 @@ async def overview(request: Request, session: Asker) -> Response:
                 "sparkline": sparkline([value for _, value in list(of_plant.surprises)[-240:]]),
             }
         )
-    return page(request, "overview.html.j2", session, areas=areas)
+    rows = [
+        request.app.state.rows.row(each, session.person.may(Role.OPERATOR, each.state.plant))
+        for each in picture.alarms(visible(request, session))
+    ]
+    return page(request, "overview.html.j2", session, areas=areas, rows=rows, wants_rows=True)
 
 
 @router.get("/journal")

@@ -12,13 +12,17 @@ from fastapi.responses import StreamingResponse
 from console.guard import COOKIE, Asker
 from console.rights import Role
 from console.routes.lookup import visible
-from console.sync import Tab, View
+from console.squeezing import HEAD, stored
+from console.sync import Shared, Tab, Told, View
+from fusion.errors import PeopleUnavailableError
 
 PACE_S = 0.2
 """At most so often a tab is told something: faster nobody reads."""
 BEAT_S = 2.0
 """At least so often: a tab that hears nothing for longer says that its data are stale."""
 BEATS_PER_CHECK = 5
+_END = b"\n\n"
+_END_SQUEEZED = stored(_END)
 router = APIRouter(include_in_schema=False)
 
 
@@ -29,40 +33,60 @@ async def stream(request: Request, session: Asker, rows: int = 0) -> StreamingRe
     may_act = frozenset(a for a in addresses if person.may(Role.OPERATOR, a))
     view = View(addresses, wants_rows=rows == 1, may_act=may_act)
     tab = Tab(person.name, view, request.app.state.wording)
+    is_squeezed = "gzip" in request.headers.get("accept-encoding", "")
+    headers = {"X-Accel-Buffering": "no", "Vary": "Accept-Encoding"}
+    if is_squeezed:
+        headers["Content-Encoding"] = "gzip"
     return StreamingResponse(
-        _messages(request, tab),
+        _messages(request, tab, person.name, is_squeezed=is_squeezed),
         media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},
+        headers=headers,
     )
 
 
-async def _messages(request: Request, tab: Tab) -> AsyncIterator[str]:
-    state = request.app.state
-    with state.delivery.listening():
-        async for text in _told(request, tab):
-            yield text
+async def _messages(
+    request: Request, tab: Tab, person: str, *, is_squeezed: bool
+) -> AsyncIterator[bytes]:
+    """Yield what goes over the wire."""
+    with request.app.state.delivery.listening():
+        if is_squeezed:
+            yield HEAD
+        async for event, told in _told(request, tab, person):
+            begin = b"event: %b\ndata: " % event + told.own
+            if is_squeezed:
+                yield stored(begin) + told.shared.squeezed + _END_SQUEEZED
+            else:
+                yield begin + told.shared.plain + _END
 
 
-async def _told(request: Request, tab: Tab) -> AsyncIterator[str]:
+async def _told(request: Request, tab: Tab, person: str) -> AsyncIterator[tuple[bytes, Told]]:
+    """Yield events and what they say."""
     state = request.app.state
     num_beats = 0
     while not state.is_closing:
         reader = state.reader
         told = tab.told
         message = tab.next(
-            reader.picture, now_ns=state.ports.clock.now_ns(), away_since_ns=reader.away_since_ns
+            reader.picture,
+            now_ns=state.ports.clock.now_ns(),
+            away_since_ns=reader.away_since_ns,
+            num_waiting=state.commands.num_waiting(person),
         )
-        text = f"event: picture\ndata: {message}\n\n"
         now_ns = state.ports.clock.monotonic_ns()
         since = told[1] if told[0] == reader.picture.epoch else None
-        state.delivery.sent(text, epoch=reader.picture.epoch, since=since, now_ns=now_ns)
-        yield text
+        state.delivery.sent(
+            len(message.own) + len(message.shared.plain),
+            epoch=reader.picture.epoch,
+            since=since,
+            now_ns=now_ns,
+        )
+        yield b"picture", message
         await asyncio.sleep(_to_next_moment_s())
         if not tab.is_behind(state.reader.picture):
             await state.bell.wait(timeout_s=BEAT_S - PACE_S)
         num_beats += 1
         if num_beats % BEATS_PER_CHECK == 0 and not await _is_valid(request):
-            yield "event: ended\ndata: {}\n\n"
+            yield b"ended", Told(b"{", Shared("}"))
             return
 
 
@@ -73,4 +97,7 @@ def _to_next_moment_s() -> float:
 
 async def _is_valid(request: Request) -> bool:
     check = partial(request.app.state.accounts.session, request.cookies.get(COOKIE, ""))
-    return await asyncio.to_thread(check) is not None
+    try:
+        return await asyncio.to_thread(check) is not None
+    except PeopleUnavailableError:  # (it was valid a moment ago, and alarms come all the same)
+        return True

@@ -16,12 +16,17 @@
 
   const clock = (seconds) => new Date(1000 * seconds).toISOString().slice(11, 19) + " UTC";
 
+  function waiting() {
+    const number = message.num_waiting;
+    return number ? ` ${number} of what you asked for ${number === 1 ? "waits" : "wait"} for it.` : "";
+  }
+
   function showStale() {
     const banner = byId("stale");
     let words = "";
     if (Date.now() - heardMs > SILENCE_MS) words = `No connection to the console. Data stale since ${clock(heardMs / 1000)}.`;
     else if (message && !message.is_complete && message.away_since_s === null) words = "Reading the alarms. What is shown is not complete yet.";
-    else if (message && message.away_since_s !== null) words = `The broker is away. Data stale since ${clock(message.away_since_s)}.`;
+    else if (message && message.away_since_s !== null) words = `The broker is away. Data stale since ${clock(message.away_since_s)}.${waiting()}`;
     else if (message) {
       const stale = message.plants.filter((plant) => plant.stale_since_s !== null);
       const names = stale.map((plant) => `${plant.slug.split(".").pop()} (${plant.stale_since_s ? "since " + clock(plant.stale_since_s) : "no data yet"})`);
@@ -129,6 +134,7 @@
       heardMs = Date.now();
       const follows = next.from === null || (next.epoch === seen.epoch && next.from === seen.revision);
       if (!follows) { location.reload(); return; } // never guess
+      if (message?.num_waiting && !next.num_waiting) byId("said").textContent = "The broker is back: what you asked for was sent.";
       message = next;
       seen = { epoch: next.epoch, revision: next.revision };
       showCounts();

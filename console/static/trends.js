@@ -8,6 +8,7 @@
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const plots = new Map();
+  const rem = parseFloat(style.fontSize); // on a wall everything grows with it
 
   const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, seconds % 60 ? 19 : 16);
 
@@ -17,12 +18,12 @@
 
   function make(figure, data) {
     const box = figure.querySelector(".plot");
-    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 0.5 }, ticks: { show: false }, font: "12px system-ui" };
-    const line = { stroke: colour("--ink"), width: 1.2, points: { show: false } };
+    const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 0.5 }, ticks: { show: false }, font: `${0.75 * rem}px system-ui` };
+    const line = { stroke: colour("--ink"), width: 0.075 * rem, points: { show: false } };
     return new uPlot({
-      width: box.clientWidth, height: 130, legend: { show: false }, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      width: box.clientWidth, height: box.clientHeight, legend: { show: false }, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: { drag: { x: false, y: false } },
-      axes: [{ ...axis, size: 26, values: (_, splits) => splits.map(clock) }, { ...axis, size: 48 }],
+      axes: [{ ...axis, size: 1.6 * rem, values: (_, splits) => splits.map(clock) }, { ...axis, size: 3 * rem }],
       scales: { y: { range: (_, low, high) => {
         const shown = limits(figure).filter((limit) => Math.abs(limit - (low + high) / 2) < 3 * Math.max(high - low, 1e-9));
         const [bottom, top] = [Math.min(low, ...shown), Math.max(high, ...shown)];
@@ -82,6 +83,6 @@
     setTimeout(loop, PACE_MS);
   }
   document.querySelector('[name="span_s"]').addEventListener("change", refresh);
-  addEventListener("resize", () => { for (const [figure, plot] of plots) plot.setSize({ width: figure.querySelector(".plot").clientWidth, height: 130 }); });
+  addEventListener("resize", () => { for (const [figure, plot] of plots) { const { clientWidth: width, clientHeight: height } = figure.querySelector(".plot"); plot.setSize({ width, height }); } });
   if (figures.length) loop();
 })();

@@ -354,7 +354,11 @@ SSE_MESSAGES = Family(
     "fusion_console_messages_total", "counter", "Messages sent to tabs.", (), _CONSOLE
 )
 SSE_BYTES = Family(
-    "fusion_console_message_bytes_total", "counter", "Characters in them.", (), _CONSOLE
+    "fusion_console_message_bytes_total",
+    "counter",
+    "Bytes in them, before they are squeezed.",
+    (),
+    _CONSOLE,
 )
 SSE_DELIVERY = Family(
     "fusion_console_delivery_seconds",

@@ -73,7 +73,7 @@ class ConsoleMetrics(Collector):
             yield metric
         counted = {
             catalogue.SSE_MESSAGES: delivery.num_messages,
-            catalogue.SSE_BYTES: delivery.num_characters,
+            catalogue.SSE_BYTES: delivery.num_bytes,
         }
         reader = self._reader
         if reader is not None:

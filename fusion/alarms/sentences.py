@@ -20,7 +20,7 @@ def surprise_sentence(score: Score, plant: Plant) -> str:
     if signal is None:
         return f"{sentence}."
     return (
-        f"{sentence}: {signal.tag} is {signal.actual:.4g} {signal.unit}, "
+        f"{sentence}: {signal.tag} is {signal.actual:.4g}{_unit(signal.unit)}, "
         f"expected {signal.expected:.4g}."
     )
 
@@ -28,8 +28,8 @@ def surprise_sentence(score: Score, plant: Plant) -> str:
 def forecast_sentence(forecast: TagForecast) -> str:
     """Return where the tag is heading and how soon it is there."""
     beyond = "above" if forecast.limit_side == "high" else "below"
-    where = f"{beyond} its limit of {forecast.limit:g} {forecast.unit}"
-    now = f"{forecast.tag} is {forecast.now:.4g} {forecast.unit}"
+    where = f"{beyond} its limit of {forecast.limit:g}{_unit(forecast.unit)}"
+    now = f"{forecast.tag} is {forecast.now:.4g}{_unit(forecast.unit)}"
     _, median_s, _ = forecast.t_cross_s
     if median_s == 0:
         return f"{now}, {where}."
@@ -61,8 +61,8 @@ def limit_sentence(config: AlarmConfig, value: float) -> str:
     """
     beyond = "above" if config.off < config.on else "below"
     return (
-        f"{config.tag} is {value:.4g} {config.unit}, {beyond} its limit of {config.on:g} "
-        f"{config.unit}."
+        f"{config.tag} is {value:.4g}{_unit(config.unit)}, {beyond} its limit of "
+        f"{config.on:g}{_unit(config.unit)}."
     )
 
 
@@ -108,3 +108,13 @@ def sentence_of(  # noqa: PLR0917 what each kind of finding has to say
     if config.finding == "input":
         return input_sentence(config.streams[0], missing, num_frozen)
     return surprise_sentence(score, plant)
+
+
+def _unit(unit: str) -> str:
+    """Return the unit behind a number; UCUM's 1 is none.
+
+    Example:
+        >>> f"0.5{_unit('1')}, 0.5{_unit('bar')}"
+        '0.5, 0.5 bar'
+    """
+    return "" if unit in {"", "1"} else f" {unit}"

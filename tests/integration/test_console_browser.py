@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from console.rights import Role
 from flows import wiring
@@ -29,7 +26,8 @@ from fusion.schema import (
 )
 from fusion.schema.alarms import Action
 from fusion.stream.reading import read_to_end
-from tests.conftest import IS_CI, KAFKA_SCRIPT, free_port, run_kafka
+from tests.browsing import CHROMIUM, PATIENCE_MS, Kafka, Sit, open_browser, own_kafka, seats
+from tests.conftest import IS_CI
 from tests.console_app import (
     PASSWORD,
     PLANT,
@@ -40,8 +38,6 @@ from tests.console_app import (
     state_message,
 )
 
-PATIENCE_MS = 60_000
-CHROMIUM = shutil.which("chromium") or ""
 pytestmark = [
     pytest.mark.xdist_group("console-browser"),
     pytest.mark.skipif(
@@ -49,19 +45,6 @@ pytestmark = [
     ),
 ]
 SENTENCE = "Sound (microphone) deviates most (100% of the surprise)"
-
-
-@dataclass
-class Kafka:
-    """A broker that can be killed and comes back with its data."""
-
-    environment: dict[str, str]
-
-    def kill(self) -> None:
-        run_kafka(KAFKA_SCRIPT, "kill", environment=self.environment)
-
-    def start(self) -> None:
-        run_kafka(KAFKA_SCRIPT, "start", environment=self.environment)
 
 
 @dataclass
@@ -166,28 +149,14 @@ def _score(plant: Plant, tick: int, surprise: float) -> Score:
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    port = str(free_port())
-    broker = Kafka(
-        {
-            "KAFKA_PORT": port,
-            "KAFKA_CONTROLLER_PORT": str(free_port()),
-            "KAFKA_DATA": str(tmp_path_factory.mktemp("kafka")),
-        }
-    )
-    broker.start()
-    yield broker
-    run_kafka(KAFKA_SCRIPT, "stop", environment=broker.environment)
+    with own_kafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        arguments = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-        if os.geteuid() == 0:
-            arguments.append("--no-sandbox")  # (Chromium's does not work for root)
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +164,7 @@ def console(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("console"),
         broker="kafka",
-        kafka_bootstrap=f"127.0.0.1:{kafka.environment['KAFKA_PORT']}",
+        kafka_bootstrap=kafka.bootstrap,
     )
     with served(settings.data_dir, (PLANT,), settings, has_real_time=True) as running:
         running.person("olga", Role.OPERATOR)
@@ -211,52 +180,10 @@ def live(console: Served) -> Live:
     return running
 
 
-@dataclass
-class Seat:
-    """Somebody in front of a browser."""
-
-    page: Page
-    base: str
-    requests: list[str] = field(default_factory=list[str])
-    errors: list[str] = field(default_factory=list[str])
-
-    def go(self, path: str) -> None:
-        self.page.goto(self.base + path)
-
-    def shows(self, selector: str, text: str) -> None:
-        expect(self.page.locator(selector)).to_contain_text(text, timeout=PATIENCE_MS)
-
-
-Sit = Callable[[str], Seat]
-
-
 @pytest.fixture
 def sit(browser: Browser, console: Served) -> Iterator[Sit]:
-    seats: list[Seat] = []
-
-    def take(name: str) -> Seat:
-        context = browser.new_context(reduced_motion="reduce")
-        seat = Seat(context.new_page(), console.base)
-        seat.page.on("request", lambda request: seat.requests.append(request.url))
-        seat.page.on("pageerror", lambda error: seat.errors.append(str(error)))
-        seat.page.on(
-            "console",
-            lambda m: seat.errors.append(m.text) if "Security Policy" in m.text else None,
-        )
-        seat.go("/login")
-        seat.page.fill("[name=name]", name)
-        seat.page.fill("[name=password]", PASSWORD)
-        seat.page.click("button.main")
-        seat.page.wait_for_url(console.base + "/")
-        seats.append(seat)
-        return seat
-
-    yield take
-    for seat in seats:
-        assert seat.errors == []
-        own = (console.base, "data:")
-        assert [url for url in seat.requests if not url.startswith(own)] == []
-        seat.page.context.close()
+    with seats(browser, console.base, PASSWORD) as take:
+        yield take
 
 
 def test_an_alarm_comes_is_answered_and_goes_in_every_browser(sit: Sit, live: Live) -> None:
@@ -390,16 +317,6 @@ def test_no_page_has_a_serious_fault_of_access(sit: Sit, live: Live, width: int)
         ada.shows("#counts", "unacknowledged")
         if path == "ALARM":
             ada.shows("#evidence", "the broker no longer has")
-        overflow = ada.page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        serious = [
-            f"{each['id']}: {[node['html'][:120] for node in each['nodes']][:3]}"
-            for each in Axe().run(ada.page).response["violations"]
-            if each["impact"] in {"serious", "critical"}
-        ]
-        if overflow > 0:
-            serious.append(f"scrolls sideways by {overflow} px")
-        if serious:
+        if serious := ada.faults():
             found[path] = serious
     assert found == {}

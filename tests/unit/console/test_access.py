@@ -32,15 +32,25 @@ from tests.console_app import (
     served,
     state_message,
 )
+from tests.postgres import PostgresServer
 
 ALARM = f"{SLUG}:rig-abnormal"
 ASK = f"/alarms/{ALARM}/ask"
 ACKNOWLEDGE = {"action": "acknowledge", "revision": "1"}
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("console")) as running:
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("pg"))],
+)
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    people = None
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        people = server.new_database()
+    with served(tmp_path_factory.mktemp("console"), people=people) as running:
         yield running
 
 

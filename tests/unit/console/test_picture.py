@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.picture import Picture
-from console.sync import Tab, View, Wording, alarm_id
+from console.sync import Tab, Told, View, Wording, alarm_id
 from fusion.schema import AlarmState, Condition, Override
 from tests.console_app import ADDRESS, PLANT, alarm_state
 
@@ -53,8 +53,8 @@ class Browser:
         self.tab = Tab("olga", view, self.wording)
         self.seen: tuple[str, int] | None = None
 
-    def hear(self, text: str) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(text)
+    def hear(self, told: Told) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(told.text)
         if message["from"] is None:
             self.rows.clear()
         else:
