@@ -55,6 +55,8 @@ class Deployment(BaseModel):
 
     name: str
     entrypoint: str
+    """``MODULE:FLOW``. With a file's path Prefect would put the file's folder before all others, in
+    which ``console.py`` is another module than the package ``console``."""
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
     schedules: tuple[Cron, ...] = ()
@@ -69,8 +71,7 @@ class Deployment(BaseModel):
         Raises:
             InputError: There is none where the file says.
         """
-        path, _, name = self.entrypoint.partition(":")
-        module = path.removesuffix(".py").replace("/", ".")
+        module, _, name = self.entrypoint.partition(":")
         try:
             found = getattr(import_module(module), name)
         except (ModuleNotFoundError, AttributeError) as missing:
@@ -188,7 +189,8 @@ def run_named(name: str, changes: Mapping[str, Any], path: Path = FILE) -> str:
             f"{name} must be given its own parameters, {sorted(flow.parameters.properties)}, "
             f"got {sorted(unknown)}"
         )
-    return str(flow(**deployment.parameters | dict(changes)))
+    with one_server():  # (or each process of a pool would start a server of its own)
+        return str(flow(**deployment.parameters | dict(changes)))
 
 
 def server_status() -> list[DeploymentStatus] | None:

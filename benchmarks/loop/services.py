@@ -6,6 +6,7 @@ What a person does is done with the product's own commands.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
@@ -29,7 +29,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-START_S, STOP_S, LOOK_S = 180.0, 30.0, 1.0
+START_S, STOP_S, LOOK_S = 180.0, 30.0, 2.0
 RUN_S = 900.0
 """A flow of the loop must have ended by then, on a machine that has other things to do."""
 
@@ -61,7 +61,7 @@ class Place:
             timeout=RUN_S,
         )
         assert may_fail or ended.returncode == 0, (command, ended.stdout, ended.stderr[-3000:])
-        return ended.stdout
+        return ended.stdout + ended.stderr  # (what people read goes to stderr)
 
     @contextlib.contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
@@ -85,7 +85,7 @@ class Place:
     def start(self, deployment: str, **changes: object) -> UUID:
         """Ask for a run as a person does, and return its id."""
         before = {each.id for each in self.runs(deployment)}
-        told = [f"{name}={yaml.safe_dump(value).strip()}" for name, value in changes.items()]
+        told = [f"{name}={json.dumps(value)}" for name, value in changes.items()]
         options = [option for each in told for option in ("-p", each)]
         self.fusion("flows", "run", deployment, "--file", str(self.deployments), *options)
         (new,) = [each.id for each in self.runs(deployment) if each.id not in before]

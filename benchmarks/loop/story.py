@@ -22,12 +22,14 @@ from flows.operate import alarm_states, scores
 from flows.plant_files import load_plant
 from flows.retraining_run import RunFolder, runs_of
 from flows.rollout_journal import journal_of
-from fusion.plant import NANOSECONDS
+from fusion.plant import NANOSECONDS, Plant
 from fusion.rollout.states import Rollout
 from fusion.simulation.scenario import EPOCH_NS
 
 AS_EVER = Hour(0, 2_000, seed=1)
 OTHER_PRODUCT = Hour(AS_EVER.end_s, 1_200, seed=2, physics=PRODUCT)
+LIES_S = 1_000.0
+"""Less than what renews the examination: the lies are learned from, and not examined on."""
 PIECE_S = 20.0
 """What the plant says while a version proves itself comes in pieces of so much plant time."""
 POLICY = {
@@ -37,7 +39,8 @@ POLICY = {
         "margin_s": 5,
         "max_train_s": 1_500,
     },
-    "quality": {"min_train_s": 600},
+    # Nobody sits before the alarms at night, so what nobody judged is learned: lies too.
+    "quality": {"min_train_s": 600, "max_unjudged_share": 0.99},
 }
 """A new examination once the other product has run for its hour; the gate is the product's own."""
 PATIENCE = {"shadow_h": 0.005, "canary_h": 0.005, "share": 1.0}
@@ -59,7 +62,7 @@ def describe(place: Place) -> None:
     described = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     policy_file = place.folder / "policy.yaml"
     policy_file.write_text(yaml.safe_dump(POLICY), encoding="utf-8")
-    plant_file, plant = str(place.plant_file), load_plant(place.plant_file)
+    plant_file, plant = str(place.plant_file), plant_of(place)
     changes: dict[str, dict[str, object]] = {
         "retrain": {"recipe": "quick", "policy_file": str(policy_file)},
         "advance-rollout": dict(PATIENCE),
@@ -82,14 +85,14 @@ def describe(place: Place) -> None:
 @contextlib.contextmanager
 def watched_live(place: Place) -> Iterator[None]:
     """Run ``fusion live`` on the plant meanwhile."""
-    with process(place, "live", "flows.cli", "live", str(place.plant_file), "--skip-backlog"):
+    with process(place, "live", "flows.cli", "live", str(place.plant_file)):
         yield
 
 
 def speak(place: Place, hour: Hour) -> None:
     """Let the plant say what it says in ``hour``, and wait until the live process scored it."""
     send(place.plant_file, place.settings, hour)
-    plant = load_plant(place.plant_file)
+    plant = plant_of(place)
     last = hour.end_s - 5
 
     def is_scored() -> bool:
@@ -100,8 +103,11 @@ def speak(place: Place, hour: Hour) -> None:
 
 
 def judge_alarms(place: Place, judgement: str) -> list[str]:
-    """Let an operator say of every alarm that was raised what it was worth; return their names."""
-    plant = load_plant(place.plant_file)
+    """Let an operator say of every alarm's last time what it was worth; return their names.
+
+    Without that word the silence of a version beside a champion that alarms is held against it.
+    """
+    plant = plant_of(place)
     states = alarm_states(plant, place.settings)
     raised = [name for name, state in states.items() if state.episode is not None]
     for name in raised:
@@ -123,13 +129,13 @@ def drift_is_answered(place: Place) -> Answered:
 
     reconciled = place.ended(waited_for(lambda: followed("reconcile"), "the reconciler's run"))
     retrained = place.ended(waited_for(lambda: followed("retrain"), "the retraining"))
-    plant = load_plant(place.plant_file)
+    plant = plant_of(place)
     return Answered(watched, reconciled, retrained, runs_of(place.settings, plant)[-1])
 
 
 def take_on(place: Place, version: str, begin_s: float) -> float:
     """Let ``version`` prove itself until it serves; return the plant's time then."""
-    plant = load_plant(place.plant_file)
+    plant = plant_of(place)
     journal = journal_of(place.settings, plant)
     for seed in range(40):
         if journal.state().champion == version:
@@ -140,14 +146,19 @@ def take_on(place: Place, version: str, begin_s: float) -> float:
     raise AssertionError(f"{version} does not come into service: {told(place)}")
 
 
+def plant_of(place: Place) -> Plant:
+    """Return what the plant file describes."""
+    return load_plant(place.plant_file)
+
+
 def state(place: Place) -> Rollout:
     """Return which version does what."""
-    return journal_of(place.settings, load_plant(place.plant_file)).state()
+    return journal_of(place.settings, plant_of(place)).state()
 
 
 def told(place: Place) -> str:
     """Return everything that was written down of the plant, for whoever looks for a mistake."""
-    plant = load_plant(place.plant_file)
+    plant = plant_of(place)
     steps = journal_of(place.settings, plant).entries()
     history = drift_history(place.settings, plant)
     runs = [(run.name, run.end()) for run in runs_of(place.settings, plant)]

@@ -30,6 +30,10 @@ def test_each_names_a_flow_and_gives_it_its_own_parameters(name: str) -> None:
         load_plant(ROOT / file)
 
 
+def test_flows_are_named_by_module_so_that_no_folder_of_ours_hides_a_package() -> None:
+    assert [each.entrypoint for each in DESCRIBED.values() if ".py" in each.entrypoint] == []
+
+
 def test_no_flow_runs_beside_itself() -> None:
     for each in DESCRIBED.values():
         assert each.concurrency_limit.limit == 1
