@@ -109,7 +109,7 @@ def judge_alarms(place: Place, judgement: str) -> list[str]:
     """
     plant = plant_of(place)
     states = alarm_states(plant, place.settings)
-    raised = [name for name, state in states.items() if state.episode is not None]
+    raised = [name for name, state in states.items() if state.episode]
     for name in raised:
         place.fusion(
             "alarms", "verdict", str(place.plant_file), name, judgement, "--who", "anna",

@@ -41,12 +41,13 @@ ticks on both sides it alarmed on 8 % of the normal rows that followed, held aga
 FLOOR, FLOOR_SHARE = "chart", 0.5
 """The plain control chart may spend half of the budget: the whole is never much worse than it."""
 FAR_OUT = 0.8 * MAX_DEVIATIONS
-"""In standard deviations, all readings of a stream at once: no threshold lies beyond it.
+"""In standard deviations, all readings at once: no threshold lies beyond it.
 
 Inputs are clipped a little farther out, so more cannot be told. A tail that was learned from a
 minute or two, and a threshold that was extrapolated from it to a day, together asked for more than
 any input can be: such a model never alarmed, however far off its plant was. After some minutes
-thresholds lie below, and this changes nothing.
+thresholds lie below, and this changes nothing. Of several streams the one counts of which that says
+most: a stream with a heavy tail must not lower the threshold of all.
 """
 DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
 

@@ -202,6 +202,13 @@ def test_people_see_what_runs_when_and_what_came_of_it(loop: Loop) -> None:
     with loop.place.client() as client:
         (known,) = [each for each in client.read_deployments() if each.name == "retrain"]
         assert [each.schedule.model_dump()["cron"] for each in known.schedules] == ["0 2 * * 0"]
+        planned = [
+            run.expected_start_time
+            for run in client.read_flow_runs()
+            if run.deployment_id == known.id and run.auto_scheduled and run.expected_start_time
+        ]
+        assert planned, "the server plans what stands in a schedule by itself"
+        assert all((at.weekday(), at.hour, at.minute) == (6, 2, 0) for at in planned)
         assert known.work_pool_name == "fusion"
         assert set(known.tags) == {"fusion", "rig"}
 

@@ -1,1 +1,0 @@
-"""What each flow costs, in time and memory, as the data grow."""
