@@ -27,6 +27,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,9 +55,13 @@ class Deployment(BaseModel):
 
     name: str
     entrypoint: str
+    """``MODULE:FLOW``. With a file's path Prefect would put the file's folder before all others, in
+    which ``console.py`` is another module than the package ``console``."""
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
     schedules: tuple[Cron, ...] = ()
+    triggers: tuple[DeploymentEventTrigger, ...] = ()
+    """Events that start it."""
     concurrency_limit: ConcurrencyLimitConfig
     tags: tuple[str, ...] = ()
 
@@ -66,8 +71,7 @@ class Deployment(BaseModel):
         Raises:
             InputError: There is none where the file says.
         """
-        path, _, name = self.entrypoint.partition(":")
-        module = path.removesuffix(".py").replace("/", ".")
+        module, _, name = self.entrypoint.partition(":")
         try:
             found = getattr(import_module(module), name)
         except (ModuleNotFoundError, AttributeError) as missing:
@@ -122,6 +126,8 @@ def deployment_named(name: str, path: Path = FILE) -> Deployment:
 def deploy_all(path: Path, *, pool_type: str) -> None:
     """Put everything onto the configured server, and make the work pool where there is none.
 
+    The code lies in the file's folder, or where ``INDUSTRIAL_FUSION_HOME`` says.
+
     Raises:
         InputError: No server is configured, or Prefect refuses; says what it said.
     """
@@ -134,9 +140,8 @@ def deploy_all(path: Path, *, pool_type: str) -> None:
     environment = os.environ | {HOME_VARIABLE: os.environ.get(HOME_VARIABLE, home)}
     for pool in sorted(_pools(path)):
         if not _is_there(pool):
-            _prefect(["work-pool", "create", pool, "--type", pool_type], environment, home)
-    command = ["deploy", "--all", "--prefect-file", str(path.absolute())]
-    _prefect(command, environment, home)
+            _prefect(["work-pool", "create", pool, "--type", pool_type], environment)
+    _prefect(["deploy", "--all", "--prefect-file", str(path.absolute())], environment)
 
 
 def serve_all(path: Path, *, limit: int, say: Callable[[str], None]) -> None:
@@ -157,6 +162,7 @@ def _to_serve(each: Deployment, flow: Flow[..., Any]) -> RunnerDeployment:
         each.name,
         schedules=[CronSchedule(cron=when.cron, timezone=when.timezone) for when in each.schedules],
         parameters=each.parameters,
+        triggers=list(each.triggers),
         tags=list(each.tags),
         description=each.description,
         concurrency_limit=each.concurrency_limit,
@@ -238,11 +244,11 @@ def _is_there(pool: str) -> bool:
         return any(each.name == pool for each in client.read_work_pools())
 
 
-def _prefect(command: list[str], environment: Mapping[str, str], directory: str) -> None:
+def _prefect(command: list[str], environment: Mapping[str, str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *command],
         env=environment,
-        cwd=directory,
+        cwd=environment[HOME_VARIABLE],
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
@@ -21,15 +22,11 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ValidationError
 
 from flows.prefect_ingest import is_retriable
-from flows.retraining import (
-    Retraining,
-    RetrainReport,
-    Validated,
-    asked_for,
-    perform_step,
-)
+from flows.report.drawing import data_uri
+from flows.retraining import RetrainReport, asked_for, perform_step
 from flows.retraining import retrain as work
-from flows.retraining_evaluation import PAGE, Evaluated, rows_of
+from flows.retraining_evaluation import Evaluated, rows_of
+from flows.retraining_results import Retraining, Validated
 from flows.retraining_run import Outcome, Policy
 from flows.settings import Settings
 from fusion.errors import RecipeError
@@ -128,8 +125,11 @@ def _show(retraining: Retraining, result: BaseModel) -> None:
             _key("evaluation", retraining),
             f"{version} on the examination {result.examination}",
         )
-        page = (retraining.run.path / "evaluation" / PAGE).absolute()
+        page, plot, _ = (each.absolute() for each in result.paths(retraining.evaluation_dir))
         create_link_artifact(page.as_uri(), f"Evaluation of {version}", _key("page", retraining))
+        # Whole in itself: a browser elsewhere reaches the server, and not this machine's files.
+        drawn = data_uri(plot.read_bytes(), "image/png")
+        create_image_artifact(drawn, _key("plot", retraining), f"Surprise of {version} and others")
     elif isinstance(result, Decision):
         create_markdown_artifact(
             decision_page(result, version), _key("gate", retraining), f"The gate on {version}"

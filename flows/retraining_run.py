@@ -27,6 +27,8 @@ from fusion.retraining.quality import QualityRecipe
 from fusion.training import Recipe
 
 ASKED_FILE, END_FILE = "asked.json", "end.json"
+DIRTY = "-dirty"
+"""What git says behind the commit of a checkout that has changes."""
 RESUME_WITHIN_S = 86_400.0
 """A run that was cut off longer ago is about another plant than today's: it is given up."""
 _Kept = TypeVar("_Kept", bound=BaseModel)
@@ -65,9 +67,14 @@ class Asked(BaseModel):
         return parse_plant(self.plant_text, origin=Path(self.plant_file).name)
 
     def is_same_work(self, other: Asked) -> bool:
-        """Whether ``other`` would come to the same model: only why and when may differ."""
+        """Whether ``other`` would come to the same model: only why and when may differ.
+
+        Of the code the commit counts. That a checkout has changes comes and goes with a file that
+        somebody edits, and says nothing of what the steps that are done were made with.
+        """
         mine, theirs = (
             each.model_dump(exclude={"reason", "version", "t_begun_ns", "plant_file"})
+            | {"code_version": each.code_version.removesuffix(DIRTY)}
             for each in (self, other)
         )
         return mine == theirs

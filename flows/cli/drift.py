@@ -104,7 +104,7 @@ def records(
 def feedback(plant_file: PlantFile) -> None:
     """Show how many alarms of each definition were useful, by what operators said of them.
 
-    `fusion alarms judge` says it. The share comes with where it lies with 95 % confidence.
+    `fusion alarms verdict` says it. The share comes with where it lies with 95 % confidence.
     """
     table = Table("alarm", "useful", "nuisance", "nobody said", "precision")
     for each in precision_of(told_episodes(load_plant(plant_file), Settings.load())):

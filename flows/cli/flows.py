@@ -1,4 +1,4 @@
-"""``fusion flows deploy | serve | run | status``: what runs by itself, and what it came to."""
+"""``fusion flows deploy | serve | run | status | timeline``: what runs by itself, and what came."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from rich.table import Table
 
 from flows.cli.learn import quiet_prefect
-from flows.cli.plant import load_plant
+from flows.cli.plant import PlantFile, load_plant
 from flows.settings import Settings
 from flows.terminal import CONSOLE
 from fusion.errors import InputError
@@ -110,6 +110,25 @@ def status(
         CONSOLE.print(table)
     for path in plant_file or []:
         CONSOLE.print(_retrainings(load_plant(path), Settings.load()))
+
+
+@app.command()
+def timeline(
+    plant_file: PlantFile,
+    out: Annotated[Path, typer.Option(help="The picture: .svg or .png.")] = Path("timeline.svg"),
+    last: Annotated[int, typer.Option(help="So many retrainings, the newest.", min=1)] = 10,
+) -> None:
+    """Draw what became of a plant's models: drift, retrainings, what the gate said, who served.
+
+    Made of what every part wrote down while it worked, and of the scores that the broker has.
+
+    Example: [bold]fusion flows timeline plants/rig.yaml --out loop.svg[/bold]
+    """
+    from flows.timeline import timeline_of  # noqa: PLC0415 torch takes seconds to import
+    from flows.timeline_picture import draw_timeline  # noqa: PLC0415
+
+    draw_timeline(timeline_of(load_plant(plant_file), Settings.load(), last=last), out)
+    CONSOLE.print(f"drawn: {out}")
 
 
 def _retrainings(plant: Plant, settings: Settings) -> Table:

@@ -19,6 +19,9 @@ from fusion.plant import Plant, TelemetryStream
 from fusion.retraining.incidents import Incident
 
 ROWS_AT_ONCE = 4_096
+BELOW_RANGE, ABOVE_RANGE = 0.0125, 0.03125
+"""Of a tag's span: a transmitter measures on a little beyond its range, and at rest its noise is
+below zero. NAMUR NE 43 has a fault begin under 3.8 mA and over 20.5 mA of 4 to 20 mA."""
 MOVES_SHARE = 0.5
 """A tag that changes in more than this share of its ticks moves; one that rarely does may rest."""
 
@@ -233,7 +236,7 @@ def _leakage(
         worst = max(unjudged, key=lambda each: each.end_ns - each.onset_ns)
         sentence += (
             f" (the longest is {worst.alarm}, episode {worst.episode}: say with `fusion alarms "
-            "judge` whether it was useful, and it is left out, or a nuisance, and it is learned)"
+            "verdict` whether it was useful, and it is left out, or a nuisance, and it is learned)"
         )
     return Finding(
         rule="incidents",
@@ -276,7 +279,8 @@ def _row(observation: Observation, plant: Plant) -> dict[str, float | int | bool
             if tag.setpoint or not len(known):
                 continue
             low, high = tag.range
-            is_outside = (known < low) | (known > high)
+            span = high - low
+            is_outside = (known < low - BELOW_RANGE * span) | (known > high + ABOVE_RANGE * span)
             row[f"level.{stream.name}.{tag.name}"] = float(known.mean())
             row[f"outside.{stream.name}.{tag.name}"] = float(is_outside.mean())
     return row

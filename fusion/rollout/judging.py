@@ -122,13 +122,18 @@ def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) 
     if min(seen.num_ticks, beside.num_ticks) < limits.min_ticks:
         return None
     share, other_share = _alarm_share(seen), _alarm_share(beside)
-    if abs(share - other_share) > limits.max_alarm_gap:
+    # Who is silent where the other one's alarms were called a nuisance does what it was made for.
+    may_be_silent = _is_nuisance(beside, limits)
+    if abs(share - other_share) > limits.max_alarm_gap and not (
+        may_be_silent and share < other_share
+    ):
         return Problem(
             Rule.ALARMS,
             f"it was above its alarm threshold in {share:.0%} of {seen.num_ticks} ticks, and "
             f"beside it {other_share:.0%} were; they may lie {limits.max_alarm_gap:.0%} apart",
         )
     low, high = expected_alarms(seen.num_ticks, beside, limits, tick_s=tick_s)
+    low = 0.0 if may_be_silent else low
     if not low <= seen.num_alarms <= high:
         return Problem(
             Rule.ALARMS,
@@ -140,14 +145,19 @@ def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) 
 
 
 def _problem_of_verdicts(seen: Seen, limits: Limits) -> Problem | None:
-    judged = seen.num_nuisance + seen.num_useful
-    is_nuisance = seen.num_nuisance > limits.max_nuisance_share * judged
-    if seen.num_nuisance < limits.max_nuisance or not is_nuisance:
+    if seen.num_nuisance < limits.max_nuisance or not _is_nuisance(seen, limits):
         return None
+    judged = seen.num_nuisance + seen.num_useful
     return Problem(
         Rule.NUISANCE,
         f"operators called {seen.num_nuisance} of the {judged} alarms that they judged a nuisance",
     )
+
+
+def _is_nuisance(seen: Seen, limits: Limits) -> bool:
+    """Whether operators called too many of the alarms that they judged a nuisance."""
+    judged = seen.num_nuisance + seen.num_useful
+    return seen.num_nuisance > limits.max_nuisance_share * judged
 
 
 def expected_alarms(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fusion.errors import RecipeError
 from fusion.features import Layout, Normaliser
+from fusion.features.extraction import MAX_DEVIATIONS
 from fusion.manifest import Manifest
 from fusion.model.outputs import WindowOutputs
 from fusion.plant import Plant
@@ -39,6 +40,15 @@ ticks on both sides it alarmed on 8 % of the normal rows that followed, held aga
 """
 FLOOR, FLOOR_SHARE = "chart", 0.5
 """The plain control chart may spend half of the budget: the whole is never much worse than it."""
+FAR_OUT = 0.8 * MAX_DEVIATIONS
+"""In standard deviations, all readings at once: no threshold lies beyond it.
+
+Inputs are clipped a little farther out, so more cannot be told. A tail that was learned from a
+minute or two, and a threshold that was extrapolated from it to a day, together asked for more than
+any input can be: such a model never alarmed, however far off its plant was. After some minutes
+thresholds lie below, and this changes nothing. Of several streams the one counts of which that says
+most: a stream with a heavy tail must not lower the threshold of all.
+"""
 DEFAULT_ON_DELAY_S, DEFAULT_OFF_DELAY_S = 2.0, 10.0
 
 Vectors = NDArray[np.float64]
@@ -90,7 +100,7 @@ def fit_calibration(
             stream: _Fitted(observed(part)).normal for stream, part in (without or {}).items()
         },
         panels={
-            name: _panel({key: fitted.rarities[key] for key in keys}, plant)
+            name: _panel({key: fitted.rarities[key] for key in keys}, fitted.normal.tails, plant)
             for name, keys in panels_of(fitted.rarities).items()
         },
         caveat=_caveat(run.num_unseen, plant),
@@ -195,7 +205,7 @@ def _modes(modes: Sequence[str | None]) -> list[tuple[str, NDArray[np.bool_]]]:
     return [(mode, is_in_N) for mode, is_in_N in masks if is_in_N.sum() >= MIN_IN_MODE]
 
 
-def _panel(rarities: dict[str, Vectors], plant: Plant) -> Panel:
+def _panel(rarities: dict[str, Vectors], tails: Mapping[str, Tail], plant: Plant) -> Panel:
     """Return weights and threshold with which some members together keep the plant's budget."""
     kinds = dict.fromkeys(kind_of(key) for key in rarities)
     num_others = sum(kind != FLOOR for kind in kinds)
@@ -204,12 +214,18 @@ def _panel(rarities: dict[str, Vectors], plant: Plant) -> Panel:
     share |= {FLOOR: FLOOR_SHARE if num_others else 1.0} if FLOOR in kinds else {}
     bonus = {kind: math.log10(share[kind] * len(kinds)) for kind in kinds}
     weighted = [np.maximum(0, r + bonus[kind_of(key)]) for key, r in rarities.items()]
+    far_out = [
+        tails[key].rarity(math.log(FAR_OUT)) + bonus[FLOOR]
+        for key in rarities
+        if kind_of(key) == FLOOR and key == accumulated(key.rpartition("/")[0], 1.0)
+    ]
     budget = threshold_for_budget(
         np.max(np.stack(weighted), axis=0),
         tick_s=plant.tick_s,
         on_delay_ticks=round(_delay_s(plant, "on") / plant.tick_s),
         off_delay_ticks=round(_delay_s(plant, "off") / plant.tick_s),
         per_day=plant.scoring.false_alarms_per_day,
+        reach=max(far_out, default=math.inf),
     )
     return Panel(budget.threshold, bonus)
 

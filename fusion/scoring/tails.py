@@ -99,12 +99,14 @@ def threshold_for_budget(
     on_delay_ticks: int,
     off_delay_ticks: int,
     per_day: float,
+    reach: float = math.inf,
 ) -> Budget:
     """Return the threshold that ``values_N`` of a normal run pass ``per_day`` times a day.
 
     What counts is what the alarm engine counts: a value must stay above for the on-delay, and
     passings closer together than the off-delay are one. Beyond the highest of them the rate is
-    extrapolated with what their peaks predict of the next one.
+    extrapolated with what their peaks predict of the next one, but not beyond ``reach``: what can
+    hardly be told from more must pass. A value of the run itself never does so for that.
     """
     sustained = _running_minimum(values_N, on_delay_ticks)
     days = len(sustained) * tick_s / 86_400
@@ -117,6 +119,7 @@ def threshold_for_budget(
     wanted = per_day * days
     rarer = max(1.0, len(peaks) / wanted)
     threshold = start + scale * num_peaks * (rarer ** (1 / num_peaks) - 1)
+    threshold = min(threshold, max(reach, float(sustained.max())))
     threshold = _raised(sustained, threshold, off_delay_ticks, allowed=int(wanted))
     return Budget(threshold, len(sustained), len(peaks), is_extrapolated=wanted < 1)
 

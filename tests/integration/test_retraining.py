@@ -18,13 +18,8 @@ from flows.models import models_of
 from flows.plant_files import load_plant
 from flows.prefect_rollout import advance_rollout, housekeeping, rollback
 from flows.registry import where_from
-from flows.retraining import (
-    STEPS,
-    RetrainReport,
-    TrainedModel,
-    Validated,
-    retrain,
-)
+from flows.retraining import STEPS, RetrainReport, retrain
+from flows.retraining_results import Ingested, Retraining, TrainedModel, Validated
 from flows.retraining_run import Outcome, RunFolder, examinations_of, runs_of
 from flows.rollout_advance import Advance
 from flows.rollout_journal import journal_of
@@ -192,18 +187,18 @@ def test_what_is_away_is_tried_again_and_what_is_wrong_is_not(
     quick = prefect_retrain.retrain_step.with_options(retry_delay_seconds=0)
     monkeypatch.setattr(prefect_retrain, "retrain_step", quick)
 
-    def away(at: retraining.Retraining) -> retraining.Ingested:
+    def away(at: Retraining) -> Ingested:
         tries.append("ingest")
         if len(tries) < 3:
             raise LakeUnavailableError("the disk must answer, and does not")
-        return retraining.Ingested(num_stored=0, data_version="none")
+        return Ingested(num_stored=0, data_version="none")
 
-    def wrong(at: retraining.Retraining) -> Validated:
+    def wrong(at: Retraining) -> Validated:
         tries.append("validate")
         raise FusionError("nobody but a person can mend this")
 
     steps = dict(STEPS) | {
-        "ingest": (retraining.Ingested, away),
+        "ingest": (Ingested, away),
         "validate": (Validated, wrong),
     }
     monkeypatch.setattr(retraining, "STEPS", steps)

@@ -12,6 +12,7 @@ import pytest
 
 from flows.plant_files import load_plant
 from flows.prefect_deployments import deployment_named, deployments_in, run_named
+from flows.prefect_drift import drift_trigger
 from fusion.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -29,10 +30,24 @@ def test_each_names_a_flow_and_gives_it_its_own_parameters(name: str) -> None:
         load_plant(ROOT / file)
 
 
+def test_flows_are_named_by_module_so_that_no_folder_of_ours_hides_a_package() -> None:
+    assert [each.entrypoint for each in DESCRIBED.values() if ".py" in each.entrypoint] == []
+
+
 def test_no_flow_runs_beside_itself() -> None:
     for each in DESCRIBED.values():
         assert each.concurrency_limit.limit == 1
         assert each.concurrency_limit.collision_strategy == "CANCEL_NEW"
+
+
+def test_drift_that_is_told_of_the_plant_starts_the_reconciler() -> None:
+    reconcile = DESCRIBED["reconcile"]
+    (trigger,) = reconcile.triggers
+    plant = load_plant(ROOT / reconcile.parameters["plant_file"])
+    asked = drift_trigger(plant, reconcile.parameters["plant_file"])
+    same = {"expect", "match", "posture", "threshold"}
+    assert trigger.model_dump(include=same) == asked.model_dump(include=same)
+    assert [each.name for each in DESCRIBED.values() if each.triggers] == ["reconcile"]
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from flows.models import models_of
 from flows.plant_files import load_plant
 from flows.retraining import STEPS, retrain
-from flows.retraining_run import Outcome, RunFolder, examinations_of, runs_of
+from flows.retraining_run import Outcome, RunFolder, begin, examinations_of, runs_of
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from fusion.errors import InputError
@@ -67,6 +67,21 @@ def test_killed_after_every_step_it_goes_on_and_repeats_nothing(
         Action.PROBED,
         Action.CHAMPION,
     ]
+
+
+def test_changes_in_the_checkout_do_not_give_a_run_up_and_another_commit_does(
+    plant_file: Path, settings: Settings
+) -> None:
+    clean = asked(plant_file).model_copy(update={"code_version": "1.0+abc1234"})
+    begun = begin(settings, clean)
+    edited = clean.model_copy(update={"code_version": "1.0+abc1234-dirty", "reason": "again"})
+    assert begin(settings, edited).path == begun.path
+    assert begun.end() is None
+    other = clean.model_copy(update={"code_version": "1.0+def5678-dirty", "version": "another"})
+    assert begin(settings, other).path != begun.path
+    ended = begun.end()
+    assert ended is not None
+    assert ended.outcome is Outcome.GIVEN_UP
 
 
 def test_poisoned_data_is_refused_and_nothing_is_left_where_models_lie(

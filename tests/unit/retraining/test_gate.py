@@ -80,6 +80,13 @@ def test_a_gain_passes_and_is_told_with_both_figures() -> None:
     assert {each.kind for each in told.rulings} == {Kind.BETTER, Kind.NOT_WORSE, Kind.FLOOR}
 
 
+def test_who_ends_an_alarm_that_never_ends_is_better() -> None:
+    """It is raised once, so its number says nothing of it."""
+    stuck = GOOD | {"alarm_share": 0.9, "false_alarms": 1.0}
+    told = decide(GOOD | {"false_alarms": 0.0}, stuck, {}, RECIPE)
+    assert told.why == "passed: alarm share 0.01 beside 0.9, better by 0.1"
+
+
 @pytest.mark.parametrize(("recall", "passes"), [(0.9, True), (0.5, True), (0.4, False)])
 def test_the_first_version_must_reach_the_baseline(recall: float, passes: bool) -> None:
     told = decide(GOOD | {"recall": recall}, None, {"recall": 0.5}, RECIPE)

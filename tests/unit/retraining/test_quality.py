@@ -71,6 +71,15 @@ def test_each_harm_breaks_its_rule_alone(harm: Harm, rule: str, word: str) -> No
     assert word in report.told()
 
 
+def test_a_transmitter_s_noise_at_the_end_of_its_range_is_measured_and_not_a_fault() -> None:
+    low, high = PLANT.telemetry_streams[0].tags[0].range
+    for beyond, is_good in ((0.012, True), (0.013, False)):
+        at_rest = recording(NUM_TICKS)
+        value = low - beyond * (high - low)
+        harmed(at_rest, lambda rows_SC, v=value: rows_SC.__setitem__((slice(0, 1), 0), v))
+        assert told(at_rest).is_good is is_good
+
+
 def test_too_little_is_too_little() -> None:
     assert {"amount", "gaps"} == broken(told(short(recording(NUM_TICKS))))
 

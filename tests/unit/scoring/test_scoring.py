@@ -392,9 +392,10 @@ def test_a_tail_can_be_fitted_to_any_values(values: list[float]) -> None:
     st.integers(1, 8),
     st.integers(1, 20),
     st.lists(st.floats(0.1, 1e4), min_size=2, max_size=5),
+    st.floats(0, 20) | st.just(math.inf),
 )
 def test_more_allowed_false_alarms_never_raise_the_threshold(
-    values: list[float], on_ticks: int, off_ticks: int, budgets: list[float]
+    values: list[float], on_ticks: int, off_ticks: int, budgets: list[float], reach: float
 ) -> None:
     thresholds = [
         threshold_for_budget(
@@ -403,6 +404,7 @@ def test_more_allowed_false_alarms_never_raise_the_threshold(
             on_delay_ticks=on_ticks,
             off_delay_ticks=off_ticks,
             per_day=per_day,
+            reach=reach,
         ).threshold
         for per_day in sorted(budgets)
     ]
@@ -425,3 +427,25 @@ def test_the_threshold_keeps_its_budget_on_the_run_that_it_is_from(per_day: floa
     above = np.flatnonzero(values_N > budget.threshold)
     alarms = 1 + int((np.diff(above) > 20).sum())
     assert alarms <= max(1, per_day * 20_000 * 0.5 / 86_400)
+
+
+@pytest.mark.parametrize("num_unseen", [60, 100, 150, 300])
+def test_a_model_that_was_calibrated_on_a_minute_or_two_can_still_alarm(num_unseen: int) -> None:
+    """A budget of one false alarm a day, extrapolated from 30 s: what is at the clip must pass."""
+    calibration = calibrated(windows(num_unseen, seed=5))
+    scorer = Scorer(calibration, PLANT, "1")
+    for normal in windows(40, seed=6, first=1_000):
+        assert scorer.update(normal).surprise < 1
+    far_out = windows(1, first=2_000)[0]
+    for stream in NAMES:
+        far_out = shifted(far_out, stream, 10.0)
+    assert scorer.update(far_out).surprise >= 1
+
+
+def test_what_can_be_reached_changes_no_threshold_of_a_longer_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long_run = windows(2_400, seed=7)
+    bounded = calibrated(long_run)
+    monkeypatch.setattr(fitting, "FAR_OUT", 1e9)
+    assert calibrated(long_run).panels == bounded.panels
