@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
-from flows.discovery import draft_plant
+from flows.discovery import draft_cameras, draft_plant
 from flows.edge import HANG_S, Edge, device_command
 from flows.health import serve_health
 from flows.logs import begin_service
@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Read the devices of a plant (OPC UA, MQTT, Modbus, cameras, microphones, files) and "
     "send what they say to the broker.",
 )
+CAMERAS = "onvif"
 _COLOURS = {"connected": "green", "ended": "green", "connecting": "yellow", "waiting": "yellow"}
 
 
@@ -88,12 +89,21 @@ def run(
 @app.command()
 def discover(
     endpoint: Annotated[
-        str, typer.Argument(help="Of an OPC UA server, for example opc.tcp://plc.plant:4840.")
+        str,
+        typer.Argument(
+            help="Of an OPC UA server, for example opc.tcp://plc.plant:4840; or onvif: every "
+            "camera of this network that answers."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where the draft goes; must not exist yet.")
     ] = Path("draft-plant.yaml"),
-    most: Annotated[int, typer.Option(help="So many variables at most.", min=1, max=10_000)] = 500,
+    most: Annotated[
+        int, typer.Option(help="So many variables or cameras at most.", min=1, max=10_000)
+    ] = 500,
+    wait_s: Annotated[
+        float, typer.Option(help="How long cameras may take to answer.", min=0.5, max=60)
+    ] = 5.0,
     connection: Annotated[
         Path | None,
         typer.Option(
@@ -101,7 +111,10 @@ def discover(
         ),
     ] = None,
 ) -> None:
-    """Browse an OPC UA server and write a draft plant file: every number it has, as a tag.
+    """Browse an OPC UA server, or ask for cameras, and write a draft plant file.
+
+    Of a server every number becomes a tag, of a network every camera that answers an ONVIF probe
+    ([bold]onvif[/bold] as the endpoint) a device and its stream.
 
     Units and ranges are the server's where it states them; where not, the draft says TODO, and
     [bold]fusion plant check[/bold] says what is missing. Delete the tags that do not matter.
@@ -110,6 +123,15 @@ def discover(
     """
     if output.exists():
         raise InputError(f"{output} must not exist yet, nothing is overwritten; name another file")
+    if endpoint == CAMERAS:
+        with CONSOLE.status("asking"):
+            text, num_cameras = draft_cameras(wait_s=wait_s, most=most)
+        output.write_text(text, encoding="utf-8")
+        CONSOLE.print(
+            f"{num_cameras} cameras are in {output}. Next: write the address, each camera's TODO "
+            f"and login, then: fusion plant check {output}"
+        )
+        return
     with CONSOLE.status("browsing") as shown:
         text, num_tags = draft_plant(
             endpoint,

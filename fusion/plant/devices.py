@@ -497,6 +497,45 @@ class ModbusDevice(_Device):
         return self.registers
 
 
+class FieldSource(TagSource):
+    """One field of a series in InfluxDB."""
+
+    measurement: str = Field(min_length=1, max_length=256)
+    field: str = Field(min_length=1, max_length=256)
+    where: dict[str, str] = Field(
+        default={},
+        max_length=16,
+        description="InfluxDB's tags that pick one series, such as {host: press1}.",
+    )
+
+
+class InfluxDevice(_Device):
+    """A database of InfluxDB, read by time: what comes in later than ``settle_s`` is not seen."""
+
+    protocol: Literal["influxdb"]
+    url: str = Field(pattern=r"^https?://[^@\s/?#]+/?$", description="Without name and password.")
+    database: str = Field(min_length=1, max_length=256)
+    login: Login | None = None
+    poll_s: float = Field(default=1.0, ge=0.05, le=3_600)
+    settle_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=3_600,
+        description="Rows are read so long after their time: whoever writes them may be late by "
+        "that much.",
+    )
+    timeout_s: float = Field(default=5.0, ge=0.5, le=30, description="Of each query.")
+    max_history_s: float = Field(
+        default=86_400, gt=0, le=31_536_000, description="How far back at most after an outage."
+    )
+    fields: tuple[FieldSource, ...] = Field(min_length=1, max_length=10_000)
+
+    @property
+    def tag_sources(self) -> tuple[TagSource, ...]:
+        """The fields."""
+        return self.fields
+
+
 class _Media(_Device):
     """Sound or pictures from an address."""
 
@@ -540,11 +579,38 @@ class CameraDevice(_Media):
         return self.masks
 
 
+class SpeechFilter(Described):
+    """What is not recorded: spans in which somebody speaks. They are missing, not silent.
+
+    Needs the extra 'speech' (pip install 'industrial-fusion[speech]').
+    """
+
+    threshold: float = Field(
+        default=0.3,
+        gt=0,
+        lt=1,
+        description="A span is withheld from this probability of speech on: lower withholds more.",
+    )
+    margin_s: float = Field(
+        default=0.3,
+        ge=0.1,
+        le=2,
+        description="So much before and after is withheld too; all sound comes that much later.",
+    )
+
+
+SPEECH_RATES_HZ = (16_000, 32_000, 48_000)
+"""What the speech filter can listen to."""
+
+
 class SoundUrlDevice(_Media):
     """The sound of an IP microphone, or of a camera that has one."""
 
     protocol: Literal["sound-url"]
     chunk_s: float = Field(default=0.5, ge=0.05, le=5)
+    speech_filter: SpeechFilter | None = Field(
+        default=None, description="Given, even empty ({}): speech is not recorded."
+    )
 
     @property
     def modality(self) -> Literal["telemetry", "audio", "video"]:
@@ -562,6 +628,9 @@ class SoundCardDevice(_Device):
     )
     channel: int = Field(default=0, ge=0, le=63)
     chunk_s: float = Field(default=0.5, ge=0.05, le=5)
+    speech_filter: SpeechFilter | None = Field(
+        default=None, description="Given, even empty ({}): speech is not recorded."
+    )
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -583,6 +652,7 @@ Device = Annotated[
     | MqttJsonDevice
     | SparkplugDevice
     | ModbusDevice
+    | InfluxDevice
     | CameraDevice
     | SoundUrlDevice
     | SoundCardDevice,

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -74,6 +75,11 @@ class Mosquitto:
             process.kill()
             process.wait()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
@@ -96,6 +102,38 @@ def connected(port: int, name: str, login: tuple[str, str] | None = None) -> pah
         assert time.monotonic() < t_end_s
         time.sleep(0.01)
     return client
+
+
+class NumberedSensor:
+    """Publishes ``{"t": nanoseconds, "number": 0, 1, 2, ...}`` at a steady pace from the start on."""
+
+    def __init__(self, port: int, topic: str, rate_hz: float) -> None:
+        self._client = connected(port, "sensor")
+        self._topic, self._rate_hz = topic, rate_hz
+        self._is_over = threading.Event()
+        self.num_said = 0
+        self._thread = threading.Thread(target=self._say)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say no more; what was said is with the broker. A second time does nothing."""
+        if not self._is_over.is_set():
+            self._is_over.set()
+            self._thread.join()
+            self._client.disconnect()
+            self._client.loop_stop()
+
+    def _say(self) -> None:
+        began_s = time.monotonic()
+        while not self._is_over.wait(
+            max(0.0, began_s + self.num_said / self._rate_hz - time.monotonic())
+        ):
+            said = {"t": time.time_ns(), "number": self.num_said}
+            sent = self._client.publish(self._topic, json.dumps(said), qos=1)
+            self.num_said += 1
+            if self.num_said % 10 == 0:
+                sent.wait_for_publish(30)
+        sent.wait_for_publish(30)
 
 
 class JsonPeer:
@@ -133,9 +171,9 @@ class JsonPeer:
             self._client = None
         self.server.stop()
 
-    def say(self, value: float) -> None:
+    def say(self, value: float, *, is_ok: bool = True) -> None:
         stamp = time.time_ns() + round(self.ahead_s * 1e9)
-        said = {"stamp": stamp, "ok": True, "data": {"level": value}}
+        said = {"stamp": stamp, "ok": is_ok, "data": {"level": value}}
         self.publish("line1/tank/state", json.dumps(said).encode())
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -195,12 +233,15 @@ class SparkplugPeer:
         self.publish("NBIRTH", said)
         self.num_births += 1
 
-    def say(self, value: float) -> None:
+    def say(self, value: float, *, quality: int | None = None) -> None:
         self.value = value
         self.seq = (self.seq + 1) % 256
         stamp_ms = now_ms() + round(self.ahead_s * 1_000)
         said = Payload(timestamp=stamp_ms, seq=self.seq)
-        said.metrics.add(alias=7, timestamp=stamp_ms, datatype=10, double_value=value)
+        metric = said.metrics.add(alias=7, timestamp=stamp_ms, datatype=10, double_value=value)
+        if quality is not None:
+            metric.properties.keys.append("Quality")
+            metric.properties.values.add(type=3, int_value=quality)
         self.publish("NDATA", said)
 
     def die(self) -> None:
