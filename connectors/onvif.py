@@ -30,14 +30,15 @@ _SPACES = {
     "s": "http://www.w3.org/2003/05/soap-envelope",
     "a": "http://schemas.xmlsoap.org/ws/2004/08/addressing",
     "d": "http://schemas.xmlsoap.org/ws/2005/04/discovery",
+    "n": "http://www.onvif.org/ver10/network/wsdl",
 }
 _PROBE = """\
 <?xml version="1.0" encoding="UTF-8"?>\
-<s:Envelope xmlns:s="{s}" xmlns:a="{a}" xmlns:d="{d}"><s:Header>\
+<s:Envelope xmlns:s="{s}" xmlns:a="{a}" xmlns:d="{d}" xmlns:n="{n}"><s:Header>\
 <a:Action>http://schemas.xmlsoap.org/ws/2005/04/discovery/Probe</a:Action>\
 <a:MessageID>urn:uuid:{number}</a:MessageID>\
 <a:To>urn:schemas-xmlsoap-org:ws:2005:04:discovery</a:To></s:Header><s:Body><d:Probe>\
-<d:Types xmlns:n="http://www.onvif.org/ver10/network/wsdl">n:NetworkVideoTransmitter</d:Types>\
+<d:Types>n:NetworkVideoTransmitter</d:Types>\
 </d:Probe></s:Body></s:Envelope>"""
 
 

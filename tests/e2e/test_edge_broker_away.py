@@ -136,7 +136,6 @@ def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
     mosquitto: Mosquitto,
     tmp_path: Path,
     unique: str,
-    record_property: Callable[[str, object], None],
 ) -> None:
     settings = Settings(
         broker="kafka", kafka_bootstrap=own_kafka.bootstrap, data_dir=tmp_path / "data"
@@ -207,5 +206,4 @@ def test_a_broker_that_is_killed_and_comes_back_costs_no_record(
         "memory_before_mb": round(before_bytes / 1e6, 1),
         "memory_highest_mb": round(highest_bytes / 1e6, 1),
     }
-    for name, figure in figures.items():
-        record_property(name, figure)
+    print(figures)  # noqa: T201 what the documents say of it (pytest -s)

@@ -39,10 +39,11 @@ class Mosquitto:
         folder: Path,
         password_file: Path | None = None,
         login: tuple[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
         require_mosquitto()
         self._login = login
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self._config = folder / "mosquitto.conf"
         access = (
             "allow_anonymous true"
@@ -105,7 +106,7 @@ def connected(port: int, name: str, login: tuple[str, str] | None = None) -> pah
 
 
 class NumberedSensor:
-    """Publishes ``{"t": nanoseconds, "number": 0, 1, 2, ...}`` at a steady pace from the start on."""
+    """Publishes ``{"t": nanoseconds, "number": 0, 1, ...}`` at a steady pace from the start on."""
 
     def __init__(self, port: int, topic: str, rate_hz: float) -> None:
         self._client = connected(port, "sensor")
@@ -184,9 +185,9 @@ class JsonPeer:
 class SparkplugPeer:
     """An edge node that is born, says changes by alias, is asked for rebirths, and dies."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self.ahead_s = 0.0
-        self.server = Mosquitto(folder)
+        self.server = Mosquitto(folder, port=port)
         metric = {"stream": "process", "tag": "level", "node": "press", "metric": "Tank/Level"}
         told = {"host": "127.0.0.1", "port": self.server.port, "keepalive_s": 1, "timeout_s": 2}
         device = {"name": "sparkplug", "protocol": "sparkplug", "group": "plant", "rebirth_s": 1}

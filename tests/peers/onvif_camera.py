@@ -13,17 +13,23 @@ VIDEO = QName("http://www.onvif.org/ver10/network/wsdl", "NetworkVideoTransmitte
 PRINTER = QName("http://schemas.microsoft.com/windows/2006/08/wdp/print", "PrintDeviceType")
 
 
-def main() -> None:
+def publish(kind: QName, scopes: list[str], address: str) -> None:
+    """Be one device: a publisher has one address that stays."""
     publishing = ThreadedWSPublishing()
     publishing.start()
+    publishing.publishService(
+        types=[kind], scopes=[Scope(scope) for scope in scopes], xAddrs=[address]
+    )
+
+
+def main() -> None:
     for number in range(int(sys.argv[1])):
         scopes = [
-            Scope(f"onvif://www.onvif.org/{said}")
+            f"onvif://www.onvif.org/{said}"
             for said in (f"name/Hall%20{number}", "hardware/CAM-1", "location/press")
         ]
-        address = f"http://192.0.2.{number + 1}/onvif/device_service"
-        publishing.publishService(types=[VIDEO], scopes=scopes, xAddrs=[address])
-    publishing.publishService(types=[PRINTER], scopes=[], xAddrs=["http://192.0.2.99/print"])
+        publish(VIDEO, scopes, f"http://192.0.2.{number + 1}/onvif/device_service")
+    publish(PRINTER, [], "http://192.0.2.99/print")
     print("ready", flush=True)  # noqa: T201
     sys.stdin.read()
 
