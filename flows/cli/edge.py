@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from flows import wiring
-from flows.cli.plant import PlantFile, load_plant
+from flows.cli.plant import PlantFile
 from flows.discovery import draft_cameras, draft_plant
-from flows.edge import HANG_S, Edge, device_command
-from flows.health import serve_health
-from flows.logs import begin_service
-from flows.logs import tell as tell_log
-from flows.metrics.edge import WELL, EdgeMetrics
-from flows.settings import Settings
-from flows.stopping import stop_on_signals
+from flows.edge import HANG_S
+from flows.edge_supervisor import become_supervisor
 from flows.terminal import CONSOLE
 from fusion.errors import InputError
 
@@ -28,7 +20,6 @@ app = typer.Typer(
     "send what they say to the broker.",
 )
 CAMERAS = "onvif"
-_COLOURS = {"connected": "green", "ended": "green", "connecting": "yellow", "waiting": "yellow"}
 
 
 @app.command()
@@ -51,39 +42,7 @@ def run(
 
     Example: [bold]fusion edge run press.yaml --device plc --device camera[/bold]
     """
-    plant, settings = load_plant(plant_file), Settings.load()
-    begin_service(settings, "edge")
-    clock = wiring.open_clock()
-    metrics = EdgeMetrics(device or [each.name for each in plant.devices], clock)
-
-    def tell(name: str, state: str, why: str) -> None:
-        metrics.tell(name, state, why)
-        if CONSOLE.quiet:
-            level = "info" if state in WELL else "warning"
-            tell_log(level, f"{name} is {state}", why, device=name, state=state)
-            return
-        now = datetime.now(UTC).strftime("%H:%M:%S")
-        colour = _COLOURS.get(state, "red")
-        CONSOLE.print(f"{now} {name} [{colour}]{state}[/{colour}] {escape(why)}".rstrip())
-
-    edge = Edge(
-        plant,
-        device or [],
-        command=device_command(plant_file),
-        clock=clock,
-        tell=tell,
-        hear=metrics.hear,
-        hang_s=hang_s,
-    )
-    with (
-        stop_on_signals() as should_stop,
-        serve_health(metrics, settings.health_address, metrics.registry),
-    ):
-        try:
-            while not should_stop() and edge.step(0.5):
-                metrics.beat()
-        finally:
-            edge.close()
+    become_supervisor(plant_file, device or [], hang_s=hang_s)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -115,3 +116,11 @@ def test_an_unknown_device_and_a_plant_without_any_are_explained() -> None:
     bare = plant_with(PLANT.streams[0].model_dump(), [])
     with pytest.raises(InputError, match="at least one device"):
         Edge(bare, [], command=lambda *_: [], clock=SystemClock(), tell=Told())
+
+
+@pytest.mark.parametrize("module", ["flows.edge_device", "flows.edge_supervisor"])
+def test_a_process_of_the_edge_has_no_model_in_memory(module: str) -> None:
+    heavy = {"torch", "mlflow", "sklearn"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
