@@ -106,7 +106,10 @@ def connected(port: int, name: str, login: tuple[str, str] | None = None) -> pah
 
 
 class NumberedSensor:
-    """Publishes ``{"t": nanoseconds, "number": 0, 1, ...}`` at a steady pace from the start on."""
+    """Publishes ``{"t": nanoseconds, "number": 0, 1, ...}`` at a steady pace from the start on.
+
+    ``t`` is when a number was due: a machine that is busy makes it late, not its time wrong.
+    """
 
     def __init__(self, port: int, topic: str, rate_hz: float) -> None:
         self._client = connected(port, "sensor")
@@ -125,11 +128,12 @@ class NumberedSensor:
             self._client.loop_stop()
 
     def _say(self) -> None:
-        began_s = time.monotonic()
+        began_s, began_ns = time.monotonic(), time.time_ns()
         while not self._is_over.wait(
             max(0.0, began_s + self.num_said / self._rate_hz - time.monotonic())
         ):
-            said = {"t": time.time_ns(), "number": self.num_said}
+            due_ns = began_ns + round(self.num_said / self._rate_hz * 1e9)
+            said = {"t": due_ns, "number": self.num_said}
             sent = self._client.publish(self._topic, json.dumps(said), qos=1)
             self.num_said += 1
             if self.num_said % 10 == 0:
