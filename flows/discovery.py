@@ -84,7 +84,8 @@ def draft_cameras(*, wait_s: float, most: int) -> tuple[str, int]:
             "does not pass routers: ask from a machine in the cameras' own network, and look "
             "whether ONVIF is switched on in them"
         )
-    names = tag_names([(camera.host, camera.name or "camera") for camera in found])
+    # (Names of streams and devices are short, whatever a camera calls itself.)
+    names = tag_names([(each.host[:15], each.name[:30] or "camera") for each in found])
     size = {"rate_hz": 5, "width_px": 640, "height_px": 360}
     streams = [{"name": name, "modality": "video"} | size for name in names]
     devices = [

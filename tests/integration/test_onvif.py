@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from connectors.onvif import find_cameras, read_answer
+from connectors.onvif import FoundCamera, find_cameras, read_answer
 from flows.cli.edge import app
 from flows.discovery import draft_cameras
 from fusion.plant import parse_plant
@@ -76,3 +76,18 @@ def test_an_answer_with_any_words_is_read_or_left(scopes: str, addresses: str) -
 def test_entities_that_grow_are_refused_before_they_are_read() -> None:
     bomb = b'<!DOCTYPE e [<!ENTITY a "' + b"x" * 1_000 + b'"><!ENTITY b "&a;&a;&a;">]><e>&b;</e>'
     assert read_answer(bomb) == {}
+
+
+def test_whatever_cameras_call_themselves_the_draft_is_a_plant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["x" * 200, "a\nprefix: other", "", "", "\u2028- b: [", "..%2f", "{}"]
+    cameras = [
+        FoundCamera(f"fd00::{n}", word, word, word, f"http://[fd00::{n}]/{word}")
+        for n, word in enumerate(words)
+    ]
+    monkeypatch.setattr("flows.discovery.find_cameras", lambda **_: cameras)
+    text, num_cameras = draft_cameras(wait_s=1, most=64)
+    plant = parse_plant(text, origin="draft")
+    assert num_cameras == len(plant.devices) == len(words)
+    assert plant.prefix == "todo"
