@@ -32,7 +32,7 @@ from fusion.plant import Plant
 START_S = 300.0
 WARM_UP_S, SETTLE_S = 10, 5
 SAMPLE_S = 5
-PROFILE_S = 15
+PROFILE_S = 10
 
 
 def main() -> None:

@@ -24,6 +24,11 @@ CRASHES = BEATS + "os.write(fd, b'\\n'); os._exit(7)"
 HANGS = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\'); time.sleep(600)'
 ENDS = BEATS + 'os.write(fd, b\'{"state": "ended", "why": ""}\\n\')'
 STOPPED = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\')'
+GROUP = BEATS + (
+    "import json\nwhy = str(os.getpgrp() == os.getpid())\n"
+    "os.write(fd, json.dumps({'state': 'connected', 'why': why}).encode() + b'\\n')\n"
+    "time.sleep(600)"
+)
 OTHER = TABLE | {"name": "other", "columns": [{"stream": "more", "tag": "speed", "column": "s"}]}
 MORE = {
     "name": "more",
@@ -94,6 +99,14 @@ def test_a_process_that_somebody_else_stopped_is_started_again() -> None:
     edge = edge_of({"table": STOPPED, "other": STEADY}, told)
     run_until(edge, lambda: told.lines.count(("table", "connected", "")) == 2)
     assert "status 0" in told.restarts("table")[0]
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_devices_past_their_supervisor() -> None:
+    """A second signal would end them at once, with what they have read and not sent yet."""
+    told = Told()
+    edge = edge_of({"table": GROUP, "other": GROUP}, told)
+    run_until(edge, lambda: len(told.lines) == 2)
+    assert {why for _, _, why in told.lines} == {"True"}
 
 
 def test_a_position_is_kept_whole_and_one_that_is_empty_is_none(
