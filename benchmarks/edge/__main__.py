@@ -30,9 +30,9 @@ from flows.settings import Settings
 from fusion.plant import Plant
 
 START_S = 300.0
-WARM_UP_S, SETTLE_S = 10, 5
+WARM_UP_S, SETTLE_S = 6, 3
 SAMPLE_S = 5
-PROFILE_S = 10
+PROFILE_S = 8
 
 
 def main() -> None:

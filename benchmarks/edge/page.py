@@ -14,7 +14,7 @@ reads real peers and sends into a real Apache Kafka, all on the same cores, one 
 What the peers say is **simulated**: tags that all change every second, cameras that show a moving
 test picture, microphones that hear pink noise. Values are numbered, so that each that arrives is
 known to be the one that was sent; frames and samples are counted by their own times. Nothing is
-counted until all has run for ten seconds.
+counted until all has run for six seconds.
 
 {machine}
 """
