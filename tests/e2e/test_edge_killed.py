@@ -108,4 +108,5 @@ def test_a_killed_process_costs_a_tenth_of_a_second_of_mqtt(
         mosquitto.stop()
     missing = sorted(set(range(num_said)) - set(numbers_on_the_broker(plant, settings)))
     most = math.ceil(NUM_KILLS * (READ_S * RATE_HZ + UNDER_WAY))
+    print(f"{len(missing)} of {num_said} missing, {NUM_KILLS} kills")  # noqa: T201 (pytest -s)
     assert len(missing) <= most, f"{len(missing)} of {num_said} are missing: {missing}"
