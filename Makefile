@@ -93,7 +93,7 @@ bench-rollback: setup  ## Versions that misbehave on Triton, in real time: how l
 bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a minute)
 	$(BIN)/python -m benchmarks.console
 
-bench-edge: setup  ## 10,000 tags, 8 cameras, 8 microphones through fusion edge run (about 8 minutes; BENCH_OPTIONS="--only opcua")
+bench-edge: setup  ## 10,000 tags, 8 cameras, 8 microphones through fusion edge run (about 6 minutes; BENCH_OPTIONS="--only opcua")
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.edge $(BENCH_OPTIONS)
 

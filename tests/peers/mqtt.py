@@ -124,6 +124,7 @@ class NumberedSensor:
         if not self._is_over.is_set():
             self._is_over.set()
             self._thread.join()
+            self._client.publish(f"{self._topic}/over", b"", qos=1).wait_for_publish(30)
             self._client.disconnect()
             self._client.loop_stop()
 
@@ -138,7 +139,6 @@ class NumberedSensor:
             self.num_said += 1
             if self.num_said % 10 == 0:
                 sent.wait_for_publish(30)
-        sent.wait_for_publish(30)
 
 
 class JsonPeer:
