@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-latency bench-rollback bench-console soak stack faults check services services-stop lock clean
+.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-latency bench-rollback bench-console bench-edge soak stack faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -92,6 +92,10 @@ bench-rollback: setup  ## Versions that misbehave on Triton, in real time: how l
 
 bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a minute)
 	$(BIN)/python -m benchmarks.console --out docs/benchmarks/console.md
+
+bench-edge: setup  ## 10,000 tags, 8 cameras, 8 microphones through fusion edge run (about 6 minutes; BENCH_OPTIONS="--only opcua")
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.edge $(BENCH_OPTIONS)
 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh

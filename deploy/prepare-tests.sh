@@ -15,6 +15,9 @@ command -v prometheus >/dev/null && command -v promtool >/dev/null || want "rule
 command -v node >/dev/null && command -v npm >/dev/null || want OPC-UA nodejs npm
 command -v chromium >/dev/null || want "the console's pages" chromium
 command -v ffmpeg >/dev/null || want cameras ffmpeg
+command -v espeak-ng >/dev/null || want "the speech filter" espeak-ng
+command -v iptables >/dev/null || [ -x /usr/sbin/iptables ] || want "black holes" iptables
+command -v influxd >/dev/null || want InfluxDB influxdb
 ldconfig -p | grep -q libportaudio || want "sound cards" libportaudio2
 /usr/bin/python3 -c "import gi; gi.require_version('GstRtspServer', '1.0')" 2>/dev/null || want RTSP \
   python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \

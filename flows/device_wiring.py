@@ -10,12 +10,14 @@ from pydantic import SecretStr
 
 from flows import wiring
 from flows.settings import read_setting
+from fusion.edge import SpeechSieve, WithoutSpeech
 from fusion.errors import SettingsError
-from fusion.plant import Plant
+from fusion.plant import AudioStream, Plant
 from fusion.plant.devices import (
     CameraDevice,
     Device,
     FilmFilesDevice,
+    InfluxDevice,
     Login,
     ModbusDevice,
     MqttDevice,
@@ -30,6 +32,7 @@ from fusion.plant.devices import (
 from fusion.ports import Clock, DeviceSession
 
 if TYPE_CHECKING:
+    from connectors.onvif import FoundCamera
     from connectors.opcua import Discovered
 
 # ruff: noqa: PLC0415 each process speaks one protocol, and importing another costs memory
@@ -57,6 +60,11 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
         from connectors.modbus import ModbusSession
 
         return lambda _position: ModbusSession(device, clock=clock)
+    if isinstance(device, InfluxDevice):
+        from connectors.influxdb import InfluxSession
+
+        password = read_password(device.name, device.login)
+        return lambda position: InfluxSession(device, position, clock=clock, password=password)
     if isinstance(device, CameraDevice | SoundUrlDevice | SoundCardDevice):
         return _sense_opener(plant, device, clock)
     raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
@@ -82,13 +90,46 @@ def _sense_opener(
     if isinstance(device, SoundCardDevice):
         from connectors.sound_card import SoundCardSession
 
-        return lambda _position: SoundCardSession(plant, device, clock=clock)
+        return _without_speech(
+            plant, device, lambda _position: SoundCardSession(plant, device, clock=clock)
+        )
     from connectors.media import CameraSession, SoundUrlSession
 
     password = read_password(device.name, device.login)
     if isinstance(device, CameraDevice):
         return lambda _position: CameraSession(plant, device, clock=clock, password=password)
-    return lambda _position: SoundUrlSession(plant, device, clock=clock, password=password)
+    return _without_speech(
+        plant,
+        device,
+        lambda _position: SoundUrlSession(plant, device, clock=clock, password=password),
+    )
+
+
+def _without_speech(
+    plant: Plant,
+    device: SoundUrlDevice | SoundCardDevice,
+    open_session: Callable[[str | None], DeviceSession],
+) -> Callable[[str | None], DeviceSession]:
+    """Return ``open_session`` with the speech filter around it, where the plant file asks for it.
+
+    Raises:
+        InputError: The extra is not installed, or does not take the stream's rate.
+    """
+    rule = device.speech_filter
+    if rule is None:
+        return open_session
+    from connectors.silero_speech import SileroDetector
+
+    stream = plant.stream(device.stream)
+    assert isinstance(stream, AudioStream), "the plant file was checked"
+    detector = SileroDetector(sample_rate_hz=stream.sample_rate_hz)
+
+    def open_filtered(position: str | None) -> DeviceSession:
+        detector.forget()
+        sieve = SpeechSieve(device.stream, detector, rule, sample_rate_hz=stream.sample_rate_hz)
+        return WithoutSpeech(open_session(position), sieve)
+
+    return open_filtered
 
 
 def read_password(device: str, login: Login | None) -> SecretStr | None:
@@ -112,6 +153,17 @@ def read_password(device: str, login: Login | None) -> SecretStr | None:
             "nothing is there; put it there, the plant file itself never holds it"
         )
     return SecretStr(password)
+
+
+def find_cameras(*, wait_s: float, most: int) -> list[FoundCamera]:
+    """Return the cameras of this network that answer an ONVIF probe.
+
+    Raises:
+        DeviceUnavailableError: This machine cannot ask.
+    """
+    from connectors import onvif
+
+    return onvif.find_cameras(wait_s=wait_s, most=most)
 
 
 def browse_opcua(

@@ -1,4 +1,4 @@
-"""A draft plant file from what an OPC UA server has."""
+"""A draft plant file from what an OPC UA server has, or from the cameras of a network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from flows.device_wiring import browse_opcua
+from flows.device_wiring import browse_opcua, find_cameras
 from fusion.errors import InputError
 from fusion.plant.devices import OpcUaDevice
 
 STREAM = "process"
+MAX_CAMERAS = 64
+"""As many streams as a plant may have."""
 _PLACEHOLDER = {"node": "i=2258", "stream": STREAM, "tag": "to-be-found"}
 
 
@@ -64,14 +66,58 @@ def draft_plant(
         {"node": each.node, "stream": STREAM, "tag": name}
         for name, each in zip(names, found, strict=True)
     ]
+    streams = [{"name": STREAM, "modality": "telemetry", "rate_hz": 1, "tags": tags}]
+    return _HEAD + _draft(streams, [reached | {"nodes": nodes}]), len(tags)
+
+
+def draft_cameras(*, wait_s: float, most: int) -> tuple[str, int]:
+    """Return the YAML of a draft with every camera that answers, and how many those are.
+
+    Raises:
+        InputError: None answered.
+        DeviceUnavailableError: This machine cannot ask.
+    """
+    found = find_cameras(wait_s=wait_s, most=min(most, MAX_CAMERAS))
+    if not found:
+        raise InputError(
+            f"a camera must answer the ONVIF probe, and none did within {wait_s:g} s; multicast "
+            "does not pass routers: ask from a machine in the cameras' own network, and look "
+            "whether ONVIF is switched on in them"
+        )
+    # (Names of streams and devices are short, whatever a camera calls itself.)
+    names = tag_names([(each.host[:15], each.name[:30] or "camera") for each in found])
+    size = {"rate_hz": 5, "width_px": 640, "height_px": 360}
+    streams = [{"name": name, "modality": "video"} | size for name in names]
+    devices = [
+        {
+            "name": f"{name}-device",
+            "protocol": "camera",
+            "stream": name,
+            "url": f"rtsp://{_authority(camera.host)}/TODO",
+        }
+        for name, camera in zip(names, found, strict=True)
+    ]
+    told = [
+        f"#   {name}: {_one_line(camera.name)}, {_one_line(camera.hardware)}, "
+        f"{_one_line(camera.location)}; {_one_line(camera.service)}\n"
+        for name, camera in zip(names, found, strict=True)
+    ]
+    return _CAMERAS_HEAD + "".join(told) + _draft(streams, devices), len(found)
+
+
+def _draft(streams: list[dict[str, Any]], devices: list[dict[str, Any]]) -> str:
     address = dict.fromkeys(("enterprise", "site", "area", "line", "cell", "asset"), "todo")
-    plant = {
-        "prefix": "todo",
-        "address": address,
-        "streams": [{"name": STREAM, "modality": "telemetry", "rate_hz": 1, "tags": tags}],
-        "devices": [reached | {"nodes": nodes}],
-    }
-    return _HEAD + yaml.safe_dump(plant, sort_keys=False, width=100, allow_unicode=True), len(tags)
+    plant = {"prefix": "todo", "address": address, "streams": streams, "devices": devices}
+    return yaml.safe_dump(plant, sort_keys=False, width=100, allow_unicode=True)
+
+
+def _authority(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _one_line(text: str) -> str:
+    """Return what a camera says of itself, fit for a comment: nothing can end it."""
+    return "".join(each if each.isprintable() else " " for each in text).strip() or "?"
 
 
 def tag_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
@@ -109,4 +155,11 @@ _HEAD = """\
 # A draft from what the server has. Before it is used: write prefix and address, delete tags that do
 # not matter, replace every TODO, correct ranges (those that the server does not state are guessed
 # from one value), mark what operators set with setpoint: true, set rate_hz.
+"""
+
+_CAMERAS_HEAD = """\
+# A draft from the cameras that answered an ONVIF probe. Before it is used: write prefix and
+# address, replace TODO by the path of each camera's stream (its manual says it), add its login,
+# delete cameras that do not matter, set rate and size. What the cameras say of themselves
+# (name, hardware, place; the address of the ONVIF service):
 """

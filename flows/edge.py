@@ -141,8 +141,10 @@ class Edge:
         own_end, its_end = os.pipe()
         os.set_blocking(own_end, False)
         try:
+            # Ctrl-C reaches a whole group: a process that is asked twice to stop does so at once,
+            # without sending what it has read.
             child.process = subprocess.Popen(
-                self._command(child.device, its_end), pass_fds=[its_end]
+                self._command(child.device, its_end), pass_fds=[its_end], process_group=0
             )
         finally:
             os.close(its_end)

@@ -14,7 +14,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -22,9 +22,11 @@ from prometheus_client.exposition import choose_encoder
 from fusion.errors import SettingsError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock
-from fusion.stream.figures import LiveFigures
 from fusion.stream.progress import ProgressWatch
 from fusion.stream.standstill import Standstill
+
+if TYPE_CHECKING:
+    from fusion.stream.figures import LiveFigures
 
 MAX_SILENCE_S = 120.0
 """Longer than any wait for the broker or for inference that the loop makes between two beats."""

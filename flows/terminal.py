@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
@@ -22,10 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion.alignment import Counts
-from fusion.model.gauges import is_healthy
 from fusion.schema import AlarmEvent, AlarmState, Condition, ShownState, TopicPartition
-from fusion.stream.live import Live
-from fusion.stream.shard import Step
+
+if TYPE_CHECKING:
+    from fusion.stream.live import Live
+    from fusion.stream.shard import Step
 
 CONSOLE = Console(stderr=True)
 
@@ -180,6 +181,8 @@ def gauge_row(step: int, gauges: Mapping[str, float]) -> Text:
         >>> gauge_row(50, {"sigreg": 1.1, "rankme": 2.5, "skill.h1": 0.2, "skill.h4": -0.1}).plain
         'step    50  sigreg 1.1   rankme 2.5!  skill h1 0.2   h4 -0.1!'
     """
+    from fusion.model.gauges import is_healthy  # noqa: PLC0415 PyTorch, only where one trains
+
     row = Text.assemble((f"step {step:>5}", "bold"))
     said: set[str] = set()
     for name, value in gauges.items():

@@ -26,10 +26,11 @@ from fusion.plant import NANOSECONDS, Plant
 from fusion.plant.sending import TRACE_HEADER
 from fusion.ports import Clock
 from fusion.schema import AlarmEvent, Record, Score
-from fusion.stream.shard import Step
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+    from fusion.stream.shard import Step  # (a device's process traces too, without the model)
 
 MAX_OPEN_TICKS = 10_000
 EXPORT_S = 10.0

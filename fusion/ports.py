@@ -41,7 +41,31 @@ class Unusable(NamedTuple):
     why: str
 
 
-Observed = Reading | Payload | Unusable
+class Withheld(NamedTuple):
+    """Something that was there and is not recorded on purpose: counted, and missing downstream."""
+
+    stream: str
+    num_values: int
+
+
+Observed = Reading | Payload | Unusable | Withheld
+
+
+class SpeechDetector(Protocol):
+    """Hears whether somebody speaks. Knows one microphone; not for several threads."""
+
+    @property
+    def frame_samples(self) -> int:
+        """How many samples it listens to at once."""
+        ...
+
+    def probability(self, frame_N: NDArray[np.int16]) -> float:
+        """Return how likely there is speech in the next ``frame_samples`` samples, 0 to 1."""
+        ...
+
+    def forget(self) -> None:
+        """Begin anew: what comes next does not follow on what came before."""
+        ...
 
 
 class DeviceSession(Protocol):

@@ -80,13 +80,13 @@ class SoundUrlSession:
         That takes at most ``read_timeout_s``, also where that is longer than ``timeout_s``.
         """
         del timeout_s
-        with explained(self._device):
-            frame = next(self._frames, None)
-        if frame is None:
-            raise DeviceUnavailableError(
-                f"{self._device.name} at {self._device.url} must go on, and it ended; "
-                "connecting again"
-            )
+        try:
+            frame = self._next_frame()
+        except DeviceUnavailableError:
+            if not self._parts:
+                raise
+            # What was heard before goes first; the next call finds the same end.
+            return [self._chunk(self._clock.now_ns())]
         if frame.pts is None or frame.time_base is None:
             return []
         t_receive_ns = self._clock.now_ns()
@@ -114,6 +114,16 @@ class SoundUrlSession:
     def close(self) -> None:
         """Close the connection."""
         self._container.close()
+
+    def _next_frame(self) -> av.AudioFrame:
+        with explained(self._device):
+            frame = next(self._frames, None)
+        if frame is None:
+            raise DeviceUnavailableError(
+                f"{self._device.name} at {self._device.url} must go on, and it ended; "
+                "connecting again"
+            )
+        return frame
 
     def _note_loss(self, presentation_ns: int, t_receive_ns: int) -> list[Observed]:
         """Return what came before a gap in the sender's count, and that there is one."""

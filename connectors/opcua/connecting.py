@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from asyncua import Client, ua
+from asyncua.common.utils import NotEnoughData
 from asyncua.crypto import security_policies
 from asyncua.crypto.uacrypto import CertProperties
 from cryptography import x509
 from pydantic import SecretStr
 
-from fusion.errors import DeviceRefusedError, DeviceUnavailableError, InputError
+from fusion.errors import DeviceRefusedError, DeviceUnavailableError, FusionError, InputError
 from fusion.plant.devices import OpcUaDevice, OpcUaSecurity, UserCertificate
 
 _POLICIES = {
@@ -31,6 +33,20 @@ _REFUSED = re.compile(
 )
 
 
+UNREADABLE = (
+    ua.uaerrors.UaStructParsingError,
+    NotEnoughData,
+    struct.error,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+)
+"""What asyncua's decoder raises over bytes that break the protocol, such as a length below zero."""
+
+
 @contextmanager
 def explained(device: OpcUaDevice) -> Iterator[None]:
     """Say what a failure of asyncua means for the plant.
@@ -41,6 +57,13 @@ def explained(device: OpcUaDevice) -> Iterator[None]:
     """
     try:
         yield
+    except FusionError:
+        raise
+    except UNREADABLE as wrong:
+        raise DeviceUnavailableError(
+            f"{device.name} at {device.endpoint} must speak OPC UA, but its answer cannot be read: "
+            f"{type(wrong).__name__} {wrong}; connecting again, look at the server"
+        ) from wrong
     except (ua.UaError, OSError, TimeoutError, EOFError) as failed:
         why = f"{type(failed).__name__}: {failed}".rstrip(": ")
         where = f"{device.name} must be reached at {device.endpoint}, but {why}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from asyncua import Client, ua
 
+from connectors.opcua.connecting import UNREADABLE
 from connectors.opcua.values import datetime_of, reading_of
 from fusion.plant import NANOSECONDS
 from fusion.plant.devices import NodeSource, OpcUaDevice
@@ -62,7 +63,13 @@ class HistoryReader:
             NumValuesPerNode=VALUES_PER_REQUEST,
             ReturnBounds=False,
         )
-        result = await self._client.get_node(node_id).history_read(details, self._continue)
+        try:
+            result = await self._client.get_node(node_id).history_read(details, self._continue)
+        except UNREADABLE as wrong:
+            # The other nodes' past must not wait for an answer that will never be readable.
+            self._next_node()
+            why = f"history of {source.node} cannot be read: {type(wrong).__name__} {wrong}"
+            return [Unusable(source.stream, why)]
         if not result.StatusCode.is_good():
             self._next_node()
             return [Unusable(source.stream, f"history of {source.node}: {result.StatusCode.name}")]

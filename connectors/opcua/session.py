@@ -39,6 +39,8 @@ CLOCK_S = 0.5
 item of the subscription like any other."""
 CLOCK_HANDLE = 0
 """Nodes count from 1."""
+LAST_SEQUENCE = 2**32 - 1
+"""Of notification messages; after it comes 1 (Part 4, 7.22 and 5.14.1.1)."""
 
 _Result = TypeVar("_Result")
 
@@ -70,6 +72,7 @@ class OpcUaSession:
         self._units: dict[str, str] = {}
         self._holds_until_ns: int | None = None
         self._lost: str | None = None
+        self._sequence = 0
         self._t_heard_ns = clock.monotonic_ns()
         self._t_server_ns = 0
         self._client: Client | None = None
@@ -214,6 +217,9 @@ class OpcUaSession:
     async def _on_publish(self, result: ua.PublishResult) -> None:
         """Take what the server tells; it comes in the order in which the server saw it."""
         t_receive_ns = self._clock.now_ns()
+        if not self._follows(result.NotificationMessage):
+            self._came.set()
+            return
         for told in result.NotificationMessage.NotificationData or ():
             if isinstance(told, ua.DataChangeNotification):
                 for item in told.MonitoredItems:
@@ -226,6 +232,23 @@ class OpcUaSession:
         if len(self._waiting) > MAX_WAITING:
             self._lost = f"more than {MAX_WAITING} values came at once"
         self._came.set()
+
+    def _follows(self, message: ua.NotificationMessage) -> bool:
+        """Return whether no notification is missing before ``message``.
+
+        asyncua drops what it cannot decode and goes on. What comes after a hole is not taken: a
+        position behind the hole would hide it from the server's history.
+        """
+        next_number = self._sequence % LAST_SEQUENCE + 1
+        is_keep_alive = not message.NotificationData  # it has the number of the one to come
+        came = message.SequenceNumber
+        if came != next_number and not (is_keep_alive and came <= self._sequence):
+            self._lost = self._lost or (
+                f"notification {next_number} is missing, {came} came: it was lost or cannot be read"
+            )
+        elif not is_keep_alive:
+            self._sequence = came
+        return self._lost is None
 
     def _take(self, source: NodeSource, data: ua.DataValue, t_receive_ns: int) -> None:
         reading = reading_of(source, data, t_receive_ns=t_receive_ns)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from flows import wiring
-from flows.cli.plant import PlantFile, load_plant
-from flows.discovery import draft_plant
-from flows.edge import HANG_S, Edge, device_command
-from flows.health import serve_health
-from flows.logs import begin_service
-from flows.logs import tell as tell_log
-from flows.metrics.edge import WELL, EdgeMetrics
-from flows.settings import Settings
-from flows.stopping import stop_on_signals
+from flows.cli.plant import PlantFile
+from flows.discovery import draft_cameras, draft_plant
+from flows.edge import HANG_S
+from flows.edge_supervisor import become_supervisor
 from flows.terminal import CONSOLE
 from fusion.errors import InputError
 
@@ -27,7 +19,7 @@ app = typer.Typer(
     help="Read the devices of a plant (OPC UA, MQTT, Modbus, cameras, microphones, files) and "
     "send what they say to the broker.",
 )
-_COLOURS = {"connected": "green", "ended": "green", "connecting": "yellow", "waiting": "yellow"}
+CAMERAS = "onvif"
 
 
 @app.command()
@@ -50,50 +42,27 @@ def run(
 
     Example: [bold]fusion edge run press.yaml --device plc --device camera[/bold]
     """
-    plant, settings = load_plant(plant_file), Settings.load()
-    begin_service(settings, "edge")
-    clock = wiring.open_clock()
-    metrics = EdgeMetrics(device or [each.name for each in plant.devices], clock)
-
-    def tell(name: str, state: str, why: str) -> None:
-        metrics.tell(name, state, why)
-        if CONSOLE.quiet:
-            level = "info" if state in WELL else "warning"
-            tell_log(level, f"{name} is {state}", why, device=name, state=state)
-            return
-        now = datetime.now(UTC).strftime("%H:%M:%S")
-        colour = _COLOURS.get(state, "red")
-        CONSOLE.print(f"{now} {name} [{colour}]{state}[/{colour}] {escape(why)}".rstrip())
-
-    edge = Edge(
-        plant,
-        device or [],
-        command=device_command(plant_file),
-        clock=clock,
-        tell=tell,
-        hear=metrics.hear,
-        hang_s=hang_s,
-    )
-    with (
-        stop_on_signals() as should_stop,
-        serve_health(metrics, settings.health_address, metrics.registry),
-    ):
-        try:
-            while not should_stop() and edge.step(0.5):
-                metrics.beat()
-        finally:
-            edge.close()
+    become_supervisor(plant_file, device or [], hang_s=hang_s)
 
 
 @app.command()
 def discover(
     endpoint: Annotated[
-        str, typer.Argument(help="Of an OPC UA server, for example opc.tcp://plc.plant:4840.")
+        str,
+        typer.Argument(
+            help="Of an OPC UA server, for example opc.tcp://plc.plant:4840; or onvif: every "
+            "camera of this network that answers."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where the draft goes; must not exist yet.")
     ] = Path("draft-plant.yaml"),
-    most: Annotated[int, typer.Option(help="So many variables at most.", min=1, max=10_000)] = 500,
+    most: Annotated[
+        int, typer.Option(help="So many variables or cameras at most.", min=1, max=10_000)
+    ] = 500,
+    wait_s: Annotated[
+        float, typer.Option(help="How long cameras may take to answer.", min=0.5, max=60)
+    ] = 5.0,
     connection: Annotated[
         Path | None,
         typer.Option(
@@ -101,7 +70,10 @@ def discover(
         ),
     ] = None,
 ) -> None:
-    """Browse an OPC UA server and write a draft plant file: every number it has, as a tag.
+    """Browse an OPC UA server, or ask for cameras, and write a draft plant file.
+
+    Of a server every number becomes a tag, of a network every camera that answers an ONVIF probe
+    ([bold]onvif[/bold] as the endpoint) a device and its stream.
 
     Units and ranges are the server's where it states them; where not, the draft says TODO, and
     [bold]fusion plant check[/bold] says what is missing. Delete the tags that do not matter.
@@ -110,6 +82,15 @@ def discover(
     """
     if output.exists():
         raise InputError(f"{output} must not exist yet, nothing is overwritten; name another file")
+    if endpoint == CAMERAS:
+        with CONSOLE.status("asking"):
+            text, num_cameras = draft_cameras(wait_s=wait_s, most=most)
+        output.write_text(text, encoding="utf-8")
+        CONSOLE.print(
+            f"{num_cameras} cameras are in {output}. Next: write the address, each camera's TODO "
+            f"and login, then: fusion plant check {output}"
+        )
+        return
     with CONSOLE.status("browsing") as shown:
         text, num_tags = draft_plant(
             endpoint,

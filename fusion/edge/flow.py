@@ -64,7 +64,7 @@ class StreamOutflow:
         self._payloads: list[Payload] = []
         self._source_clock = StreamClock()
         self._num_records = self._num_values = self._num_thinned = 0
-        self._num_gaps = self._num_unusable = 0
+        self._num_gaps = self._num_unusable = self._num_withheld = 0
         self._why_unusable = ""
         self._last_seen_ns: int | None = None
         self._last_seen_monotonic_ns: int | None = None
@@ -117,6 +117,11 @@ class StreamOutflow:
         self._num_unusable += 1
         self._why_unusable = why[:500]
 
+    def withhold(self, num_values: int) -> None:
+        """Count something that the device said and that is not to be recorded."""
+        self._note_seen()
+        self._num_withheld += num_values
+
     def take(self) -> list[Message]:
         """Return everything that was gathered, as messages in order."""
         self._take_rows()
@@ -157,6 +162,7 @@ class StreamOutflow:
             out_of_range=0 if rules is None else rules.num_out_of_range,
             held_back=0 if rules is None else rules.num_held_back,
             thinned=self._num_thinned + (0 if rows is None else rows.num_thinned),
+            withheld=self._num_withheld,
             untimed=0 if rows is None else rows.num_untimed,
             gaps=self._num_gaps,
             unusable=self._num_unusable,

@@ -27,7 +27,15 @@ from fusion.errors import (
 from fusion.plant import NANOSECONDS, Plant, TelemetryStream
 from fusion.plant.devices import Device
 from fusion.plant.sending import Trace
-from fusion.ports import Clock, DeviceSession, Observed, Publisher, Reading, Unusable
+from fusion.ports import (
+    Clock,
+    DeviceSession,
+    Observed,
+    Publisher,
+    Reading,
+    Unusable,
+    Withheld,
+)
 from fusion.schema import DeviceHealth, Message
 from fusion.schema.records import rfc3339
 
@@ -203,6 +211,8 @@ class DeviceRun:
                 readings[each.stream].append(each)
             elif isinstance(each, Unusable):
                 self._flows[each.stream].refuse(each.why)
+            elif isinstance(each, Withheld):
+                self._flows[each.stream].withhold(each.num_values)
             else:
                 self._flows[each.stream].add(each)
         for stream, some in readings.items():

@@ -11,6 +11,8 @@ from fusion.errors import PlantError
 from fusion.plant.description import Plant
 
 MAX_PLANT_FILE_BYTES = 4 * 1024 * 1024
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, where PyYAML has it: ten times faster, and a plant of 10,000 tags has 50,000 lines."""
 
 
 def parse_plant(text: str, *, origin: str) -> Plant:
@@ -30,7 +32,7 @@ def parse_plant(text: str, *, origin: str) -> Plant:
             f"got {len(text.encode())}; describe one asset per file"
         )
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = yaml.load(text, Loader=_LOADER)  # noqa: S506 it is a safe one
     except yaml.YAMLError as broken:
         raise PlantError(f"{origin} must be YAML; {broken}") from broken
     if content is None:

@@ -114,6 +114,9 @@ class StreamFlow(Said):
     out_of_range: int = Field(description="Values outside the tag's range; UNCERTAIN")
     held_back: int = Field(description="Values inside the deadband, not sent")
     thinned: int = Field(description="Values that came faster than the stream may send")
+    withheld: int = Field(
+        default=0, description="Samples in which somebody spoke, not recorded (speech_filter)"
+    )
     untimed: int = Field(description="Values whose source time cannot be; UNCERTAIN")
     gaps: int = Field(description="Silences longer than the stream's max_age_s")
     unusable: int = Field(description="What came and could not be read, or is too large to send")

@@ -7,9 +7,13 @@ plant: everything is read, nothing fails, and nothing is scored.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fusion.plant import NANOSECONDS
-from fusion.stream.figures import LiveFigures, PlantFigures
+
+if TYPE_CHECKING:
+    # Whoever only answers questions of health must not have the model in memory for that.
+    from fusion.stream.figures import LiveFigures, PlantFigures
 
 PATIENCE_S = 60.0
 PATIENCE_TICKS = 20

@@ -15,6 +15,8 @@ from fusion.errors import DeviceUnavailableError
 from fusion.ports import DeviceSession
 from tests.peers.black_hole import black_hole
 from tests.peers.folders import FolderPeer
+from tests.peers.influx import InfluxPeer, InfluxServer
+from tests.peers.mjpeg import MjpegPeer
 from tests.peers.modbus import ModbusPeer
 from tests.peers.mqtt import JsonPeer, Mosquitto, SparkplugPeer
 from tests.peers.opcua import OpcUaPeer
@@ -65,7 +67,10 @@ PROTOCOLS = {
     "node-opcua": on_opcua("node-opcua"),
     "mqtt-json": Protocol(JsonPeer, freezes=True, stamps=True),
     "sparkplug": Protocol(SparkplugPeer, freezes=True, stamps=True),
+    # (A historian is read by time: what is dated wrongly in it lies elsewhere.)
+    "influxdb": Protocol(InfluxPeer, keeps=True, freezes=True),
     "modbus-tcp": Protocol(ModbusPeer, freezes=True, polls=True),
+    "http-camera": Protocol(MjpegPeer, freezes=True, polls=True),
     "rtsp-camera": on_rtsp("camera"),
     "rtsp-sound": on_rtsp("sound"),
 }
@@ -214,7 +219,7 @@ def test_a_frozen_peer_is_noticed_and_neither_close_nor_open_hangs(
     if not protocol.freezes:
         assert not hasattr(peer, "server")
         return
-    server: ToldProcess | Mosquitto = peer.server  # type: ignore[attr-defined]
+    server: ToldProcess | Mosquitto | InfluxServer = peer.server  # type: ignore[attr-defined]
     with opened(peer) as session:
         peer.say(20.0)
         read_until(session, has(20.0))

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from connectors.mqtt import JsonRules, MqttSession
+from connectors.mqtt import JsonRules, MqttSession, SparkplugHost
 from fusion.errors import DeviceRefusedError
-from fusion.plant.devices import Login, MqttJsonDevice
-from tests.peers.mqtt import JsonPeer, Mosquitto, connected, require_mosquitto
+from fusion.plant.devices import Login, MqttJsonDevice, SparkplugDevice
+from tests.peers.influx import InfluxPeer
+from tests.peers.mqtt import JsonPeer, Mosquitto, SparkplugPeer, connected, require_mosquitto
 from tests.peers.peer import CLOCK, read_until
 from tests.peers.rtsp import RtspPeer
 
@@ -48,6 +49,15 @@ def test_a_broker_refuses_a_wrong_password(guarded: Mosquitto, tmp_path: Path) -
     assert "password" in str(raised.value)
 
 
+def test_a_broker_refuses_a_sparkplug_host_too(guarded: Mosquitto, tmp_path: Path) -> None:
+    device = SparkplugPeer(tmp_path).device
+    assert isinstance(device, SparkplugDevice)
+    device = device.model_copy(update={"port": guarded.port, "login": LOGIN})
+    host = SparkplugHost(device, clock=CLOCK)
+    with pytest.raises(DeviceRefusedError, match="password"):
+        MqttSession(device, host, clock=CLOCK, password=SecretStr("wrong"))
+
+
 def test_a_broker_takes_the_right_one(guarded: Mosquitto, tmp_path: Path) -> None:
     with closing(opened(guarded, tmp_path, "right")) as session:
         client = connected(guarded.port, "sensor", ("fusion", "right"))
@@ -56,6 +66,18 @@ def test_a_broker_takes_the_right_one(guarded: Mosquitto, tmp_path: Path) -> Non
         assert read_until(session, bool)[0].value == 12.5
         client.disconnect()
         client.loop_stop()
+
+
+def test_sound_is_refused_with_a_wrong_password_too(tmp_path: Path) -> None:
+    peer = RtspPeer(tmp_path, "sound", login=("viewer", "right"))
+    peer.start()
+    try:
+        with pytest.raises(DeviceRefusedError, match="login"):
+            peer.open(password="wrong")
+        with closing(peer.open(password="right")) as session:
+            read_until(session, bool)
+    finally:
+        peer.stop()
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +107,17 @@ def test_a_camera_with_the_right_one_says_its_own_time(camera: RtspPeer) -> None
         session.close()
     times = [each.t_source_ns for each in found]
     assert times == sorted(times)
+
+
+def test_a_historian_refuses_a_wrong_password_and_takes_the_right_one(tmp_path: Path) -> None:
+    peer = InfluxPeer(tmp_path, login=("reader", "right"))
+    peer.start()
+    try:
+        with pytest.raises(DeviceRefusedError, match="login") as raised:
+            peer.open(password="wrong-and-secret")
+        assert "wrong-and-secret" not in f"{raised.value} {raised.value.__cause__}"
+        with closing(peer.open(password="right")) as session:
+            peer.say(12.5)
+            assert read_until(session, bool)[0].value == 12.5
+    finally:
+        peer.stop()

@@ -10,7 +10,8 @@ import pytest
 
 import connectors.mqtt.session
 from fusion.errors import DeviceUnavailableError
-from tests.peers.mqtt import JsonPeer
+from fusion.schema import Quality
+from tests.peers.mqtt import JsonPeer, SparkplugPeer
 from tests.peers.peer import PATIENCE_S, read_until, seen
 
 pytestmark = pytest.mark.xdist_group("devices")
@@ -57,3 +58,30 @@ def test_what_came_before_the_connection_broke_is_given_out_first(
         assert [each.value for each in read_until(session, bool, patience_s=PATIENCE_S)] == [20.0]
         with pytest.raises(DeviceUnavailableError, match="broken while taking"):
             seen(session.read(timeout_s=0.1))
+
+
+def test_a_quality_that_is_not_good_comes_through_the_broker(peer: JsonPeer) -> None:
+    with closing(peer.open()) as session:
+        peer.say(20.0, is_ok=False)
+        peer.say(30.0)
+        found = read_until(session, lambda found: len(found) >= 2)
+    assert [each.quality for each in found] == [Quality.BAD, Quality.GOOD]
+
+
+def test_a_sparkplug_nodes_bad_quality_and_its_death_come_through_the_broker(
+    tmp_path: Path,
+) -> None:
+    node = SparkplugPeer(tmp_path)
+    node.start()
+    try:
+        with closing(node.open()) as session:
+            read_until(session, bool)
+            for code in (0, 500, 192):
+                node.say(20.0, quality=code)
+            found = read_until(session, lambda found: len(found) >= 3)
+            assert [each.quality for each in found] == [Quality.BAD, Quality.STALE, Quality.GOOD]
+            node.die()
+            (last,) = read_until(session, bool)
+            assert last.quality is Quality.STALE
+    finally:
+        node.stop()

@@ -23,7 +23,7 @@ from fusion.plant import parse_plant
 from fusion.plant.devices import OpcUaDevice
 from fusion.schema import Quality
 from tests.conftest import free_port
-from tests.peers.opcua import OpcUaPeer, secured_server
+from tests.peers.opcua import OpcUaPeer, secured_node_server, secured_server
 from tests.peers.peer import CLOCK, read_until
 
 pytestmark = pytest.mark.xdist_group("opcua")
@@ -130,6 +130,25 @@ def test_a_wrong_password_is_refused_and_not_told(secured: OpcUaDevice) -> None:
         opened(secured, "secret-but-wrong")
     assert "secret-but-wrong" not in str(raised.value)
     assert "login" in str(raised.value)
+
+
+def test_another_stack_refuses_a_wrong_password_and_takes_the_right_one(
+    secured: OpcUaDevice, certificates: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    server = secured_node_server(port, tmp_path, certificates / "edge.der")
+    server.start()
+    try:
+        own = tmp_path / "own" / "certs" / "certificate.pem"
+        device = changed(secured, server_certificate_file=own)
+        device = device.model_copy(update={"endpoint": f"opc.tcp://127.0.0.1:{port}/plc"})
+        with pytest.raises(DeviceRefusedError, match="login") as raised:
+            opened(device, "secret-but-wrong")
+        assert "secret-but-wrong" not in str(raised.value)
+        with closing(opened(device)) as session:
+            assert read_until(session, bool)[0].value == 0.0
+    finally:
+        server.stop()
 
 
 def test_a_user_is_known_by_certificate(secured: OpcUaDevice, certificates: Path) -> None:

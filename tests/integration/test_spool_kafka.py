@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -25,7 +24,8 @@ from fusion.plant import Plant
 from fusion.schema import Message
 from fusion.stream.reading import read_to_end
 from fusion.stream.spool import SpoolingPublisher
-from tests.conftest import KAFKA_SCRIPT, ROOT, free_port
+from tests.conftest import ROOT
+from tests.own_kafka import OwnKafka, kafka_to_kill
 
 # kafka-python leaves the sockets of connections that never were to the garbage collector.
 pytestmark = [
@@ -40,39 +40,11 @@ MAX_GROWTH_BYTES = 80 * 1024 * 1024
 """Over half of the burst stays out of memory; what is in it is one bundle, sent and compressed."""
 
 
-@dataclass
-class OwnKafka:
-    """An Apache Kafka that a test may kill."""
-
-    bootstrap: str
-    environment: dict[str, str]
-
-    def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [KAFKA_SCRIPT, "start"], env=self.environment, stdout=subprocess.DEVNULL
-        )
-
-    def kill(self) -> None:
-        pid = int((Path(self.environment["KAFKA_DATA"]) / "kafka.pid").read_text())
-        broker = psutil.Process(pid)
-        broker.send_signal(signal.SIGKILL)
-        broker.wait(30)
-
-
 @pytest.fixture
 def own_kafka(kafka_bootstrap: str, tmp_path: Path) -> Iterator[OwnKafka]:
     assert kafka_bootstrap, "Kafka is installed where the shared one runs"
-    port = free_port()
-    environment = os.environ | {
-        "KAFKA_PORT": str(port),
-        "KAFKA_CONTROLLER_PORT": str(free_port()),
-        "KAFKA_DATA": str(tmp_path / "kafka"),
-    }
-    made = OwnKafka(f"127.0.0.1:{port}", environment)
-    try:
+    with kafka_to_kill(tmp_path) as made:
         yield made
-    finally:
-        subprocess.run([KAFKA_SCRIPT, "stop"], env=environment, check=True, timeout=60)
 
 
 def make_plant(folder: Path, prefix: str) -> Path:

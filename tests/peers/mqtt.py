@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -38,10 +39,11 @@ class Mosquitto:
         folder: Path,
         password_file: Path | None = None,
         login: tuple[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
         require_mosquitto()
         self._login = login
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self._config = folder / "mosquitto.conf"
         access = (
             "allow_anonymous true"
@@ -74,6 +76,11 @@ class Mosquitto:
             process.kill()
             process.wait()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
@@ -96,6 +103,42 @@ def connected(port: int, name: str, login: tuple[str, str] | None = None) -> pah
         assert time.monotonic() < t_end_s
         time.sleep(0.01)
     return client
+
+
+class NumberedSensor:
+    """Publishes ``{"t": nanoseconds, "number": 0, 1, ...}`` at a steady pace from the start on.
+
+    ``t`` is when a number was due: a machine that is busy makes it late, not its time wrong.
+    """
+
+    def __init__(self, port: int, topic: str, rate_hz: float) -> None:
+        self._client = connected(port, "sensor")
+        self._topic, self._rate_hz = topic, rate_hz
+        self._is_over = threading.Event()
+        self.num_said = 0
+        self._thread = threading.Thread(target=self._say)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say no more; what was said is with the broker. A second time does nothing."""
+        if not self._is_over.is_set():
+            self._is_over.set()
+            self._thread.join()
+            self._client.publish(f"{self._topic}/over", b"", qos=1).wait_for_publish(30)
+            self._client.disconnect()
+            self._client.loop_stop()
+
+    def _say(self) -> None:
+        began_s, began_ns = time.monotonic(), time.time_ns()
+        while not self._is_over.wait(
+            max(0.0, began_s + self.num_said / self._rate_hz - time.monotonic())
+        ):
+            due_ns = began_ns + round(self.num_said / self._rate_hz * 1e9)
+            said = {"t": due_ns, "number": self.num_said}
+            sent = self._client.publish(self._topic, json.dumps(said), qos=1)
+            self.num_said += 1
+            if self.num_said % 10 == 0:
+                sent.wait_for_publish(30)
 
 
 class JsonPeer:
@@ -133,9 +176,9 @@ class JsonPeer:
             self._client = None
         self.server.stop()
 
-    def say(self, value: float) -> None:
+    def say(self, value: float, *, is_ok: bool = True) -> None:
         stamp = time.time_ns() + round(self.ahead_s * 1e9)
-        said = {"stamp": stamp, "ok": True, "data": {"level": value}}
+        said = {"stamp": stamp, "ok": is_ok, "data": {"level": value}}
         self.publish("line1/tank/state", json.dumps(said).encode())
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -146,9 +189,9 @@ class JsonPeer:
 class SparkplugPeer:
     """An edge node that is born, says changes by alias, is asked for rebirths, and dies."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self.ahead_s = 0.0
-        self.server = Mosquitto(folder)
+        self.server = Mosquitto(folder, port=port)
         metric = {"stream": "process", "tag": "level", "node": "press", "metric": "Tank/Level"}
         told = {"host": "127.0.0.1", "port": self.server.port, "keepalive_s": 1, "timeout_s": 2}
         device = {"name": "sparkplug", "protocol": "sparkplug", "group": "plant", "rebirth_s": 1}
@@ -195,12 +238,15 @@ class SparkplugPeer:
         self.publish("NBIRTH", said)
         self.num_births += 1
 
-    def say(self, value: float) -> None:
+    def say(self, value: float, *, quality: int | None = None) -> None:
         self.value = value
         self.seq = (self.seq + 1) % 256
         stamp_ms = now_ms() + round(self.ahead_s * 1_000)
         said = Payload(timestamp=stamp_ms, seq=self.seq)
-        said.metrics.add(alias=7, timestamp=stamp_ms, datatype=10, double_value=value)
+        metric = said.metrics.add(alias=7, timestamp=stamp_ms, datatype=10, double_value=value)
+        if quality is not None:
+            metric.properties.keys.append("Quality")
+            metric.properties.values.add(type=3, int_value=quality)
         self.publish("NDATA", said)
 
     def die(self) -> None:

@@ -1,5 +1,6 @@
 // node-opcua as the foreign OPC UA stack of the tests. Lines on standard input: "say VALUE AHEAD_S",
-// "bad STATUS", "flood VALUE"; each is answered with "ok".
+// "bad STATUS", "flood VALUE"; each is answered with "ok". A third argument is the folder of its own
+// certificates and of those that it trusts (own/certs, trusted/certs).
 "use strict";
 const path = require("path");
 const readline = require("readline");
@@ -16,7 +17,7 @@ const fs = require("fs");
 async function main() {
   const port = Number(process.argv[2]);
   const numTags = Number(process.argv[3]);
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "node-opcua-"));
+  const folder = process.argv[4] || fs.mkdtempSync(path.join(os.tmpdir(), "node-opcua-"));
   const manager = new OPCUACertificateManager({ rootFolder: folder, automaticallyAcceptUnknownCertificate: false });
   const server = new OPCUAServer({
     port,

@@ -92,3 +92,16 @@ def secured_server(port: int, certificates: Path) -> ToldProcess:
     module = "tests.peers.opcua_server"
     program = [sys.executable, "-m", module, str(port), "1", str(certificates)]
     return ToldProcess(program, certificates / "server.log")
+
+
+def secured_node_server(port: int, folder: Path, trusted: Path) -> ToldProcess:
+    """Return node-opcua that trusts the certificate ``trusted`` and knows one user.
+
+    Its own certificate is ``folder``/own/certs/certificate.pem, made when it starts.
+    """
+    require_node_opcua()
+    known = folder / "trusted" / "certs"
+    known.mkdir(parents=True)
+    shutil.copy(trusted, known)
+    script = ROOT / "tests" / "peers" / "node_opcua_server.js"
+    return ToldProcess(["node", str(script), str(port), "1", str(folder)], folder / "server.log")

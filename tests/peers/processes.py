@@ -43,6 +43,11 @@ class ToldProcess:
         self._process.stdin.flush()
         self._await("ok")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)

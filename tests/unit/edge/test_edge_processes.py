@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,11 @@ CRASHES = BEATS + "os.write(fd, b'\\n'); os._exit(7)"
 HANGS = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\'); time.sleep(600)'
 ENDS = BEATS + 'os.write(fd, b\'{"state": "ended", "why": ""}\\n\')'
 STOPPED = BEATS + 'os.write(fd, b\'{"state": "connected", "why": ""}\\n\')'
+GROUP = BEATS + (
+    "import json\nwhy = str(os.getpgrp() == os.getpid())\n"
+    "os.write(fd, json.dumps({'state': 'connected', 'why': why}).encode() + b'\\n')\n"
+    "time.sleep(600)"
+)
 OTHER = TABLE | {"name": "other", "columns": [{"stream": "more", "tag": "speed", "column": "s"}]}
 MORE = {
     "name": "more",
@@ -95,6 +101,14 @@ def test_a_process_that_somebody_else_stopped_is_started_again() -> None:
     assert "status 0" in told.restarts("table")[0]
 
 
+def test_ctrl_c_in_a_terminal_does_not_reach_the_devices_past_their_supervisor() -> None:
+    """A second signal would end them at once, with what they have read and not sent yet."""
+    told = Told()
+    edge = edge_of({"table": GROUP, "other": GROUP}, told)
+    run_until(edge, lambda: len(told.lines) == 2)
+    assert {why for _, _, why in told.lines} == {"True"}
+
+
 def test_a_position_is_kept_whole_and_one_that_is_empty_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,3 +129,11 @@ def test_an_unknown_device_and_a_plant_without_any_are_explained() -> None:
     bare = plant_with(PLANT.streams[0].model_dump(), [])
     with pytest.raises(InputError, match="at least one device"):
         Edge(bare, [], command=lambda *_: [], clock=SystemClock(), tell=Told())
+
+
+@pytest.mark.parametrize("module", ["flows.edge_device", "flows.edge_supervisor"])
+def test_a_process_of_the_edge_has_no_model_in_memory(module: str) -> None:
+    heavy = {"torch", "mlflow", "sklearn"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
