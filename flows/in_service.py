@@ -86,6 +86,7 @@ class Model:
         if other is None:
             return None
         return Shadow(
+            plant,
             other.version,
             other.windows(plant),
             other.scorer(plant),

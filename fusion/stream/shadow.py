@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fusion.alarms import AlarmEngine
+from fusion.alarms.readings import tag_values
 from fusion.alignment import Observation
 from fusion.errors import InferenceUnavailableError
+from fusion.plant import Plant
 from fusion.rollout.metering import Meter
 from fusion.scoring import Scorer
 from fusion.stream.windows import WindowEncoder
@@ -20,6 +22,7 @@ from fusion.stream.windows import WindowEncoder
 class Shadow:
     """A version beside the one in service, on one plant."""
 
+    plant: Plant
     model_version: str
     windows: WindowEncoder
     scorer: Scorer
@@ -33,5 +36,7 @@ class Shadow:
         except InferenceUnavailableError:
             return  # (the meter has counted it; a window with a hole begins anew)
         if window is not None and is_new:
-            score = self.scorer.update(window)
+            # Limits on plain tags too: its alarms are counted beside those of the other version.
+            values = tag_values(observation, self.plant)
+            score = self.scorer.judge(self.scorer.observe(window, values))
             self.meter.scored(score, self.alarms.update(score), is_heard=False)
