@@ -11,6 +11,8 @@ from flows.settings import Settings
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock
 
+ASK_THE_BROKER = ("topics", "copies", "clocks of streams")
+
 
 def examine(
     plant: Plant | None, settings: Settings, clock: Clock, variables: Mapping[str, str]
@@ -37,4 +39,4 @@ def examine(
         "MLflow": lambda: services.mlflow(settings),
         "Prefect": lambda: services.prefect(variables),
     }
-    yield from examined(checks)
+    yield from examined(checks, dict.fromkeys(ASK_THE_BROKER, "broker"))

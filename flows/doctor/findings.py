@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from fusion.errors import FusionError
+from fusion.errors import BrokerUnavailableError, FusionError
 
 
 class State(StrEnum):
@@ -63,10 +63,20 @@ def failed(check: str, error: FusionError) -> Finding:
     return wrong(check, seen or str(error), mend if seen else "see what it says")
 
 
-def examined(checks: dict[str, Check]) -> Iterator[Finding]:
-    """Yield what every check finds; one that cannot look says why, and the others go on."""
+def examined(checks: dict[str, Check], rests_on: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what every check finds; one that cannot look says why, and the others go on.
+
+    But for those that rest on one whose service is away: each would wait half a minute to say it
+    again.
+    """
+    away: set[str] = set()
     for name, check in checks.items():
+        if (base := rests_on.get(name)) in away:
+            yield look(name, f"not looked at: the {base} is away", f"mend the {base} first")
+            continue
         try:
             yield from check()
         except FusionError as error:
+            if isinstance(error, BrokerUnavailableError):
+                away.add(name)
             yield failed(name, error)

@@ -78,8 +78,10 @@ def test_a_sparkplug_nodes_bad_quality_and_its_death_come_through_the_broker(
             read_until(session, bool)
             for code in (0, 500, 192):
                 node.say(20.0, quality=code)
-            found = read_until(session, lambda found: len(found) >= 3)
-            assert [each.quality for each in found] == [Quality.BAD, Quality.STALE, Quality.GOOD]
+            # (A busy machine may ask the node to be born twice: that value is another one.)
+            found = read_until(session, lambda found: sum(f.value == 20.0 for f in found) >= 3)
+            said = [each.quality for each in found if each.value == 20.0]
+            assert said == [Quality.BAD, Quality.STALE, Quality.GOOD]
             node.die()
             (last,) = read_until(session, bool)
             assert last.quality is Quality.STALE

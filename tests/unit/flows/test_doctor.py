@@ -61,6 +61,12 @@ def test_a_broker_that_is_away_is_said_and_the_rest_goes_on() -> None:
     seen = found(settings)
     assert seen["broker"].state is State.WRONG
     assert "FUSION_KAFKA_BOOTSTRAP" in seen["broker"].mend
+    # What would ask it, too, says so without waiting for it again.
+    for check in ("topics", "copies", "clocks of streams"):
+        assert (seen[check].state, seen[check].seen) == (
+            State.LOOK,
+            "not looked at: the broker is away",
+        )
     assert seen["model"].state is State.LOOK
 
 
