@@ -1,4 +1,4 @@
-"""MQTT brokers, by aiomqtt: JSON by mapping rules, and Sparkplug B."""
+"""MQTT brokers, by paho: JSON by mapping rules, and Sparkplug B."""
 
 from connectors.mqtt.json_rules import JsonRules
 from connectors.mqtt.session import MqttSession

@@ -6,9 +6,12 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
-from connectors.mqtt.session import Publication
+from paho.mqtt.matcher import MQTTMatcher
+
+from connectors.mqtt.interpreter import Publication
 from fusion.plant.devices import JsonRule, JsonSource, MqttJsonDevice
 from fusion.ports import Observed, Reading, Unusable
 from fusion.schema import Quality
@@ -19,18 +22,31 @@ _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 class JsonRules:
-    """Implements :class:`connectors.mqtt.session.Interpreter` for JSON."""
+    """Implements :class:`connectors.mqtt.interpreter.Interpreter` for JSON."""
 
     def __init__(self, device: MqttJsonDevice) -> None:
         self._device = device
-        # (A thousand rules must not be tried for each of a thousand messages a second.)
-        self._by_topic: dict[str, list[JsonRule]] = {}
-        self._with_wildcards: list[JsonRule] = []
+        # (Ten thousand rules must not be tried for each of a thousand messages a second.)
+        by_filter: dict[str, list[JsonRule]] = {}
         for rule in device.rules:
-            if "+" in rule.topic or "#" in rule.topic:
-                self._with_wildcards.append(rule)
+            by_filter.setdefault(rule.topic, []).append(rule)
+        self._by_topic: dict[str, list[JsonRule]] = {}
+        self._with_wildcards = MQTTMatcher()
+        for topic_filter, rules in by_filter.items():
+            if "+" in topic_filter or "#" in topic_filter:
+                self._with_wildcards[topic_filter] = rules
             else:
-                self._by_topic.setdefault(rule.topic, []).append(rule)
+                self._by_topic[topic_filter] = rules
+
+    @property
+    def keeps_session(self) -> bool:
+        """Yes: what sensors say while nobody listens is wanted."""
+        return True
+
+    @property
+    def will(self) -> Publication | None:
+        """Nobody waits for us."""
+        return None
 
     @property
     def filters(self) -> Sequence[str]:
@@ -41,12 +57,16 @@ class JsonRules:
         """Nobody has to be told."""
         return ()
 
+    def on_close(self) -> Sequence[Publication]:
+        """Nobody has to be told."""
+        return ()
+
     def interpret(
         self, topic: str, payload: bytes, *, is_retained: bool, t_receive_ns: int
     ) -> tuple[Sequence[Observed], Sequence[Publication]]:
         """Return what one message says by every rule that its topic matches."""
         found: list[Observed] = []
-        matching = [rule for rule in self._with_wildcards if topic_matches(rule.topic, topic)]
+        matching = chain.from_iterable(self._with_wildcards.iter_match(topic))
         for rule in (*self._by_topic.get(topic, ()), *matching):
             found += self._by_rule(rule, topic, payload, t_receive_ns, is_retained=is_retained)
         return found, ()
@@ -92,22 +112,6 @@ class JsonRules:
         if isinstance(stamp, int):
             return stamp * _NANOSECONDS[rule.time_unit]
         return round(stamp * _NANOSECONDS[rule.time_unit])
-
-
-def topic_matches(topic_filter: str, topic: str) -> bool:
-    """Return whether ``topic`` matches ``topic_filter`` (MQTT 3.1.1, 4.7).
-
-    Example:
-        >>> topic_matches("plant/+/speed", "plant/fan/speed"), topic_matches("a/#", "b/c")
-        (True, False)
-    """
-    wanted, levels = topic_filter.split("/"), topic.split("/")
-    for index, part in enumerate(wanted):
-        if part == "#":
-            return True
-        if index >= len(levels) or part not in {"+", levels[index]}:
-            return False
-    return len(wanted) == len(levels)
 
 
 _ABSENT = object()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from connectors.mqtt.session import Publication
+from connectors.mqtt.interpreter import Publication
 from connectors.mqtt.sparkplug_pb2 import Payload
 from fusion.plant import NANOSECONDS
 from fusion.plant.devices import MetricSource, SparkplugDevice
@@ -48,7 +48,7 @@ class _Node:
 
 
 class SparkplugHost:
-    """Implements :class:`connectors.mqtt.session.Interpreter` for Sparkplug B."""
+    """Implements :class:`connectors.mqtt.interpreter.Interpreter` for Sparkplug B."""
 
     def __init__(self, device: SparkplugDevice, *, clock: Clock) -> None:
         self._device = device
@@ -60,25 +60,39 @@ class SparkplugHost:
             self._by_name.setdefault(key, []).append(source)
         self._devices = {(source.node, source.device) for source in device.metrics}
         self._lag_ns = 0
+        self._t_connect_ms = clock.now_ns() // _MILLISECOND_NS
+        self._state_topic = f"{NAMESPACE}/STATE/{device.host_id}" if device.host_id else None
+
+    @property
+    def keeps_session(self) -> bool:
+        """No (5.3, clean session): what a node said before it is born again is not understood."""
+        return False
 
     @property
     def filters(self) -> Sequence[str]:
-        """Everything that the nodes of the plant file say."""
+        """Everything that the nodes of the plant file say, and what is said of this host (4.2)."""
         group = f"{NAMESPACE}/{self._device.group}"
-        return tuple(f"{group}/+/{node}{rest}" for node in self._nodes for rest in ("", "/+"))
+        nodes = tuple(f"{group}/+/{node}{rest}" for node in self._nodes for rest in ("", "/+"))
+        return nodes if self._state_topic is None else (self._state_topic, *nodes)
 
     @property
     def will(self) -> Publication | None:
-        """What the broker is to say when this host is gone."""
-        return self._state(is_online=False)
+        """What the broker is to say when this host is gone; of the time at which it connected."""
+        return self._state(self._t_connect_ms, is_online=False)
 
     def on_connect(self) -> Sequence[Publication]:
         """Say that the host is there, and ask every node for its births: nobody keeps them."""
         for node in self._nodes.values():
             node.is_born = False
-        state = self._state(is_online=True)
+        state = self._state(self._t_connect_ms, is_online=True)
         asked = [each for name in self._nodes for each in self._ask_rebirth(name)]
         return ([] if state is None else [state]) + asked
+
+    def on_close(self) -> Sequence[Publication]:
+        """Say that the host leaves: after a goodbye the broker says nothing for it (5.14)."""
+        now_ms = self._clock.now_ns() // _MILLISECOND_NS
+        state = self._state(max(now_ms, self._t_connect_ms), is_online=False)
+        return [] if state is None else [state]
 
     def holds_until_ns(self, now_ns: int) -> int | None:
         """Return now, by the nodes' clocks: they report by exception."""
@@ -88,8 +102,17 @@ class SparkplugHost:
         self, topic: str, payload: bytes, *, is_retained: bool, t_receive_ns: int
     ) -> tuple[Sequence[Observed], Sequence[Publication]]:
         """Return the readings of one message, and a request for births where one is missing."""
+        if topic == self._state_topic:
+            return self._on_own_state(topic, payload, is_retained=is_retained)
+        if is_retained:
+            return (), ()
+        return self._on_node_topic(topic, payload, t_receive_ns)
+
+    def _on_node_topic(
+        self, topic: str, payload: bytes, t_receive_ns: int
+    ) -> tuple[Sequence[Observed], Sequence[Publication]]:
         parts = topic.split("/")
-        if is_retained or len(parts) not in {4, 5} or parts[3] not in self._nodes:
+        if len(parts) not in {4, 5} or parts[3] not in self._nodes:
             return (), ()
         kind, name, device = parts[2], parts[3], parts[4] if len(parts) == 5 else ""
         if kind not in (_DEVICE_TYPES if device else _NODE_TYPES):
@@ -197,14 +220,24 @@ class SparkplugHost:
         topic = f"{NAMESPACE}/{self._device.group}/NCMD/{name}"
         return [Publication(topic, command.SerializeToString())]
 
-    def _state(self, *, is_online: bool) -> Publication | None:
-        if self._device.host_id is None:
+    def _on_own_state(
+        self, topic: str, payload: bytes, *, is_retained: bool
+    ) -> tuple[Sequence[Observed], Sequence[Publication]]:
+        """Contradict who says that this host is gone, such as a will that comes late (5.3)."""
+        try:
+            said = json.loads(payload)
+        except (ValueError, RecursionError) as wrong:
+            why = f"{topic}: {type(wrong).__name__} {wrong}"[:300]
+            return [Unusable(self._device.streams[0], why)], ()
+        is_gone = isinstance(said, dict) and said.get("online") is False
+        state = self._state(self._t_connect_ms, is_online=True)
+        return (), [state] if is_gone and not is_retained and state is not None else []
+
+    def _state(self, stamp_ms: int, *, is_online: bool) -> Publication | None:
+        if self._state_topic is None:
             return None
-        stamp_ms = self._clock.now_ns() // _MILLISECOND_NS
         said = json.dumps({"online": is_online, "timestamp": stamp_ms})
-        return Publication(
-            f"{NAMESPACE}/STATE/{self._device.host_id}", said.encode(), is_retained=True
-        )
+        return Publication(self._state_topic, said.encode(), is_retained=True, qos=1)
 
     def _stream(self, name: str) -> str:
         return next(source.stream for source in self._device.metrics if source.node == name)

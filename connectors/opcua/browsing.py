@@ -109,6 +109,13 @@ async def _described(
         for _, each in found
     ]
     types = await _attribute(client, ids, ua.AttributeIds.DataType)
+    ranks = await _attribute(client, ids, ua.AttributeIds.ValueRank)
+    # Arrays, pictures and texts are not even read: 500 of them would be too large an answer.
+    is_one_number = [
+        _is_number(kind) and _may_be_one(rank) for kind, rank in zip(types, ranks, strict=True)
+    ]
+    found = [each for each, is_it in zip(found, is_one_number, strict=True) if is_it]
+    ids = [each for each, is_it in zip(ids, is_one_number, strict=True) if is_it]
     values = await _attribute(client, ids, ua.AttributeIds.Value)
     levels: list[Any] = await _attribute(client, ids, ua.AttributeIds.UserAccessLevel)
     texts = await _attribute(client, ids, ua.AttributeIds.Description)
@@ -116,7 +123,7 @@ async def _described(
     ranges = await read_properties(client, ids, "EURange")
     listed: list[Discovered] = []
     for index, (path, _) in enumerate(found):
-        if not _is_number(types[index]) or isinstance(values[index], list):
+        if isinstance(values[index], list):
             continue
         unit, limits = units[index], ranges[index]
         listed.append(
@@ -152,6 +159,11 @@ def _is_number(data_type: object) -> bool:
         and data_type.NamespaceIndex == 0
         and data_type.Identifier in _NUMBERS
     )
+
+
+def _may_be_one(rank: object) -> bool:
+    """Return whether a value of this ValueRank may be a scalar (Part 3, 5.6.2): below 0."""
+    return not isinstance(rank, int) or rank < 0
 
 
 def _text(node_id: ua.NodeId, namespaces: list[str]) -> str:

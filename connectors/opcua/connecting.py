@@ -19,6 +19,7 @@ from asyncua.crypto.uacrypto import CertProperties
 from cryptography import x509
 from pydantic import SecretStr
 
+from connectors.opcua.bounding import BoundedClient
 from fusion.errors import DeviceRefusedError, DeviceUnavailableError, FusionError, InputError
 from fusion.plant.devices import OpcUaDevice, OpcUaSecurity, UserCertificate
 
@@ -75,9 +76,11 @@ def explained(device: OpcUaDevice) -> Iterator[None]:
         raise DeviceUnavailableError(f"{where}; check the server and the network") from failed
 
 
-async def connect(device: OpcUaDevice, password: SecretStr | None) -> Client:
+async def connect(device: OpcUaDevice, password: SecretStr | None) -> BoundedClient:
     """Return a client that is connected, with a session of its own."""
-    client = Client(device.endpoint, timeout=device.timeout_s, watchdog_intervall=device.watchdog_s)
+    client = BoundedClient(
+        device.endpoint, timeout=device.timeout_s, watchdog_intervall=device.watchdog_s
+    )
     client.name = client.description = f"fusion-edge-{device.name}"
     if device.security is not None:
         await _secure(client, device.security)
@@ -89,8 +92,10 @@ async def connect(device: OpcUaDevice, password: SecretStr | None) -> Client:
         await _log_in(client, device.user_certificate)
     try:
         await client.connect()
-    except BaseException:
+    except BaseException as failed:
         await drop(client)
+        if client.bound.broken is not None:
+            raise client.bound.broken from failed
         raise
     return client
 

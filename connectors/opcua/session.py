@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 from asyncua import Client, ua
 from pydantic import SecretStr
 
+from connectors.opcua.bounding import BoundedClient
 from connectors.opcua.connecting import connect, drop, explained
-from connectors.opcua.history import HistoryReader
+from connectors.opcua.history import HistoryPatience, HistoryReader
 from connectors.opcua.nodes import find_nodes, read_units
 from connectors.opcua.values import come_to_ns, reading_of, time_ns
 from fusion.errors import DeviceUnavailableError, InputError
@@ -48,6 +49,8 @@ _Result = TypeVar("_Result")
 class OpcUaSession:
     """Implements :class:`fusion.ports.DeviceSession` for one OPC UA server.
 
+    ``patience`` is what the sessions before this one learnt of the server's history.
+
     Raises:
         DeviceUnavailableError, DeviceRefusedError: No connection.
         InputError: A namespace, or every node of the plant file, is not there.
@@ -60,9 +63,11 @@ class OpcUaSession:
         *,
         clock: Clock,
         password: SecretStr | None = None,
+        patience: HistoryPatience | None = None,
     ) -> None:
         self._device = device
         self._clock = clock
+        self._patience = HistoryPatience() if patience is None else patience
         self._newest_ns: dict[str, int] = {} if position is None else json.loads(position)
         self._since_ns = dict(self._newest_ns)
         self._waiting: deque[Observed] = deque()
@@ -75,7 +80,7 @@ class OpcUaSession:
         self._sequence = 0
         self._t_heard_ns = clock.monotonic_ns()
         self._t_server_ns = 0
-        self._client: Client | None = None
+        self._client: BoundedClient | None = None
         self._history: HistoryReader | None = None
         self._past_end_ns = 0
         # Its own loop: asyncua's tasks go on while somebody reads, and nobody else is bothered.
@@ -105,7 +110,11 @@ class OpcUaSession:
     def read(self, *, timeout_s: float) -> Sequence[Observed]:
         """Return the notifications that came, and values of the past while some are missing."""
         with explained(self._device):
-            self._run(self._wait(timeout_s))
+            try:
+                self._run(self._wait(timeout_s))
+            except (OSError, ua.UaError) as failed:
+                # asyncua tells who waits only that the connection is closed.
+                raise (self._said_too_much() or failed) from failed
         if not self._waiting:
             self._require_life()
         found = list(self._waiting)
@@ -140,7 +149,13 @@ class OpcUaSession:
         # History first: what it gives is older than what the subscription will.
         if device.history and self._since_ns:
             self._history = HistoryReader(
-                self._client, device, self._sources, node_ids, self._since_ns, clock=self._clock
+                self._client,
+                device,
+                self._sources,
+                node_ids,
+                self._since_ns,
+                clock=self._clock,
+                patience=self._patience,
             )
             self._past_end_ns = self._history.end_ns
         await self._subscribe(self._client, node_ids)
@@ -284,7 +299,13 @@ class OpcUaSession:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._came.wait(), timeout_s)
 
+    def _said_too_much(self) -> ConnectionError | None:
+        return None if self._client is None else self._client.bound.broken
+
     def _require_life(self) -> None:
+        # Why the connection was closed goes before what is missing for it.
+        if (broken := self._said_too_much()) is not None:
+            self._lost = str(broken)
         silent_s = (self._clock.monotonic_ns() - self._t_heard_ns) / NANOSECONDS
         if self._lost is None and silent_s > self._device.watchdog_s:
             self._lost = (

@@ -32,7 +32,10 @@ def require_mosquitto() -> None:
 
 
 class Mosquitto:
-    """A broker on a free port; with ``password_file`` only its users may come in."""
+    """A broker on a free port; with ``password_file`` only its users may come in.
+
+    With ``certificates``, it speaks TLS and wants a certificate that ``ca.pem`` there has signed.
+    """
 
     def __init__(
         self,
@@ -40,9 +43,11 @@ class Mosquitto:
         password_file: Path | None = None,
         login: tuple[str, str] | None = None,
         port: int | None = None,
+        certificates: Path | None = None,
     ) -> None:
         require_mosquitto()
         self._login = login
+        self._certificates = certificates
         self.port = free_port() if port is None else port
         self._config = folder / "mosquitto.conf"
         access = (
@@ -50,6 +55,11 @@ class Mosquitto:
             if password_file is None
             else f"allow_anonymous false\npassword_file {password_file}"
         )
+        if certificates is not None:
+            access += (
+                f"\ncafile {certificates / 'ca.pem'}\ncertfile {certificates / 'server.pem'}"
+                f"\nkeyfile {certificates / 'server-key.pem'}\nrequire_certificate true"
+            )
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\n{access}\npersistence false\n"
             "user root\nmax_queued_messages 100000\nlog_dest none\n"
@@ -61,7 +71,7 @@ class Mosquitto:
         t_end_s = time.monotonic() + 20
         while True:
             try:
-                client = connected(self.port, "probe", self._login)
+                client = connected(self.port, "probe", self._login, self._certificates)
                 break
             except OSError:
                 assert time.monotonic() < t_end_s
@@ -90,10 +100,18 @@ class Mosquitto:
         self._process.send_signal(signal.SIGCONT)
 
 
-def connected(port: int, name: str, login: tuple[str, str] | None = None) -> paho.Client:
+def connected(
+    port: int,
+    name: str,
+    login: tuple[str, str] | None = None,
+    certificates: Path | None = None,
+) -> paho.Client:
     """Return a client of our own, whose loop runs."""
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name)
     client.max_inflight_messages_set(1_000)
+    if certificates is not None:
+        certificate, key = certificates / "edge.pem", certificates / "edge-key.pem"
+        client.tls_set(str(certificates / "ca.pem"), str(certificate), str(key))
     if login is not None:
         client.username_pw_set(*login)
     client.connect("127.0.0.1", port)
@@ -207,7 +225,7 @@ class SparkplugPeer:
         assert isinstance(self.device, SparkplugDevice)
         host = SparkplugHost(self.device, clock=CLOCK)
         num_births = self.num_births
-        session = MqttSession(self.device, host, clock=CLOCK, will=host.will)
+        session = MqttSession(self.device, host, clock=CLOCK)
         # What a node says before it is born again, nobody can understand.
         t_end_s = time.monotonic() + 10
         while self.num_births == num_births:
@@ -219,7 +237,10 @@ class SparkplugPeer:
         self.server.start()
         self._client = connected(self.server.port, "press")
         self._client.on_message = self._on_command
+        is_granted = threading.Event()
+        self._client.on_subscribe = lambda *_: is_granted.set()
         self._client.subscribe("spBv1.0/plant/NCMD/press", qos=1)
+        assert is_granted.wait(10), "a host that is quick must not ask before the node can hear"
         self.be_born()
 
     def stop(self) -> None:

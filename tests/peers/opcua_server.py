@@ -1,6 +1,7 @@
 """asyncua's own server, in a process of its own so that it can be killed and frozen.
 
-Lines on its standard input: ``say VALUE``, ``bad STATUS``, ``flood N``; it answers ``ok``.
+Lines on its standard input: ``say VALUE``, ``bad STATUS``, ``flood N``, ``report KILOBYTES TIMES``;
+it answers ``ok``.
 """
 
 # pyright: reportPrivateImportUsage=false, reportArgumentType=false
@@ -12,8 +13,9 @@ import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
-from asyncua import Server, ua
+from asyncua import Node, Server, ua
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.crypto.truststore import TrustStore
 from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
@@ -64,19 +66,22 @@ async def serve(port: int, num_tags: int, certificates: Path | None) -> None:
         await line.add_variable(ua.NodeId(f"Line1.Tag{n}", index), f"Tag{n}", 0.0)
         for n in range(num_tags)
     ]
+    # Larger than any answer may be: who looks for tags must not read it.
+    await line.add_variable(ua.NodeId("Line1.Waveform", index), "Waveform", [0.0] * 700_000)
+    report = await line.add_variable(ua.NodeId("Line1.Report", index), "Report", "")
     unit = ua.EUInformation(DisplayName=ua.LocalizedText("%"), UnitId=20529)
     await tags[0].add_property(0, "EngineeringUnits", unit)
     await tags[0].add_property(0, "EURange", ua.Range(Low=0.0, High=100.0))
     async with server:
-        await server.historize_node_data_change(tags[0], count=100_000)
+        await server.historize_node_data_change([tags[0], report], count=100_000)
         print("ready", flush=True)  # noqa: T201
         loop = asyncio.get_running_loop()
         while line_in := await loop.run_in_executor(None, sys.stdin.readline):
-            await obey(server, tags, line_in.split())
+            await obey(server, tags, report, line_in.split())
             print("ok", flush=True)  # noqa: T201
 
 
-async def obey(server: Server, tags: list, words: list[str]) -> None:
+async def obey(server: Server, tags: list, report: Node, words: list[str]) -> None:
     now = datetime.now(UTC)
     if words[0] == "say":
         now += timedelta(seconds=float(words[2]))
@@ -87,6 +92,16 @@ async def obey(server: Server, tags: list, words: list[str]) -> None:
     elif words[0] == "bad":
         value = ua.DataValue(None, ua.StatusCode(int(words[1], 16)), now)
         await tags[0].write_value(value)
+    elif words[0] == "report":
+        storage = cast("Any", server.iserver.history_manager.storage)
+        kept = storage._datachanges[report.nodeid]
+        for _ in range(int(words[2])):
+            num_kept, now = len(kept), datetime.now(UTC)
+            text = ua.Variant(f"{now} ".ljust(1_000 * int(words[1]), "x"), ua.VariantType.String)
+            await report.write_value(ua.DataValue(text, SourceTimestamp=now))
+            # (The server's own history would miss what is said too fast.)
+            while len(kept) == num_kept:
+                await asyncio.sleep(0.01)
     elif words[0] == "flood":
         for tag in tags:
             variant = ua.Variant(float(words[1]), ua.VariantType.Double)
