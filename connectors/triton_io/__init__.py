@@ -8,16 +8,25 @@ from connectors.triton_io.access import (
     is_serving,
     ready_models,
 )
-from connectors.triton_io.client import Asking, TritonInference, unload_models
-from connectors.triton_io.configuration import PYTHON_MODEL, Backend, Batching, model_config
+from connectors.triton_io.client import Asking, TritonInference
+from connectors.triton_io.configuration import (
+    PYTHON_MODEL,
+    Backend,
+    Batching,
+    Device,
+    model_config,
+)
+from connectors.triton_io.loading import UNLOAD_DEADLINE_S, unload_models
 from connectors.triton_io.server import ServerTls, Status, TritonServer
 
 __all__ = [
     "PYTHON_MODEL",
+    "UNLOAD_DEADLINE_S",
     "Asking",
     "Backend",
     "Batching",
     "ClientTls",
+    "Device",
     "ServerTls",
     "Status",
     "TritonAccess",

@@ -103,7 +103,7 @@ def is_serving(access: TritonAccess, *, timeout_s: float = 1.0) -> bool:
 
 
 def is_answering(access: TritonAccess, *, timeout_s: float = 1.0) -> bool:
-    """Whether a server answers at the address: one that holds a broken model is never ready."""
+    """Whether a server answers at the address, ready or not."""
     with contextlib.closing(access.open()) as client:
         try:
             return bool(client.is_server_live(client_timeout=timeout_s))

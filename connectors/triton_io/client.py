@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import functools
 import random
-import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -23,18 +22,16 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from connectors.triton_io.access import TritonAccess
 from connectors.triton_io.breaker import Breaker
 from connectors.triton_io.configuration import MAX_BATCH
-from connectors.triton_io.shared_memory import Slots
+from connectors.triton_io.failures import Failure, failure_of, first_line
+from connectors.triton_io.loading import Loading
+from connectors.triton_io.shared_memory import Slots, left_s
 from connectors.triton_io.together import Together
-from fusion.errors import InferenceUnavailableError, ModelBrokenError
+from fusion.errors import InferenceUnavailableError, ModelBrokenError, ModelLoadingError
 
 Inputs = Mapping[str, NDArray[np.generic]]
 Outputs = dict[str, NDArray[np.float32]]
-LOAD_DEADLINE_S = 20.0
 MAX_TRIES = 3
 MAX_JITTER_S = 0.05
-_NOT_LOADED = ("unknown model", "is not ready", "has no available versions")
-_NOT_REGISTERED = "shared memory region"
-_Failure = Literal["refused", "late", "not-loaded", "not-registered", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Asking:
     """How a client asks."""
 
     deadline_s: float = 2.0
-    """For one call, with all of its tries."""
+    """For one call, with all of its tries, and with waiting for a network that is being loaded."""
     uses_shared_memory: bool = False
     """Arrays go through memory that both sides map; only where the server runs on this machine."""
     joins_threads: bool = False
@@ -69,7 +66,7 @@ class TritonInference:
             network: Breaker(f"{name} at {access.address}", time.monotonic)
             for network, name in names.items()
         }
-        self._load_lock = threading.Lock()
+        self._loading = Loading(access)
         self._random = random.Random()  # noqa: S311 jitter, no secret
         self._slots = Slots(self._client) if self._asking.uses_shared_memory else None
         self._together = {
@@ -81,16 +78,21 @@ class TritonInference:
         """Return the named outputs of ``network``.
 
         Raises:
-            InferenceUnavailableError: The server did not answer in time; nothing was scored.
+            InferenceUnavailableError: The server did not answer in time, or there was no memory to
+                share with it; nothing was scored.
             ModelBrokenError: It answered that the model cannot.
+            ModelLoadingError: It was still loading the network when the deadline passed.
         """
         num_rows = len(next(iter(inputs.values())))
         if num_rows <= MAX_BATCH:
             if self._asking.joins_threads:
                 return self._together[network].infer(inputs)
             return self._ask(network, inputs)
+        deadline_s = self._deadline_s()  # (one for the call, not one for each part)
         parts = [
-            self._ask(network, {k: v[begin : begin + MAX_BATCH] for k, v in inputs.items()})
+            self._ask(
+                network, {k: v[begin : begin + MAX_BATCH] for k, v in inputs.items()}, deadline_s
+            )
             for begin in range(0, num_rows, MAX_BATCH)
         ]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -101,45 +103,49 @@ class TritonInference:
             self._slots.close()
         self._client.close()
 
-    def _ask(self, network: str, inputs: Inputs) -> Outputs:
+    def _deadline_s(self) -> float:
+        """Return when, on the monotonic clock, a call that begins now must have ended."""
+        return time.monotonic() + self._asking.deadline_s
+
+    def _ask(self, network: str, inputs: Inputs, deadline_s: float | None = None) -> Outputs:
         breaker = self._breakers[network]
         breaker.enter()
-        deadline_s = time.monotonic() + self._asking.deadline_s
+        deadline_s = deadline_s or self._deadline_s()
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 answer = self._call(network, inputs, deadline_s)
             except InferenceServerException as error:
-                why = _failure(error)
+                why = failure_of(error)
                 if why == "broken":
                     breaker.succeeded()  # (the server answers)
                     raise ModelBrokenError(self._said(network, error)) from None
                 if why in {"not-loaded", "not-registered"} and tries_left:
-                    self._mend(network, why, breaker)
-                    deadline_s = time.monotonic() + self._asking.deadline_s
+                    self._mend(network, why, breaker, deadline_s)
                     continue
                 if why != "refused" or not tries_left or not self._wait(deadline_s):
                     breaker.failed()
                     raise InferenceUnavailableError(self._said(network, error)) from None
             else:
                 breaker.succeeded()
+                self._loading.answered(self._names[network])
                 return answer
         raise AssertionError("the last try returns or raises")
 
     def _call(self, network: str, inputs: Inputs, deadline_s: float) -> Outputs:
-        left_s = max(deadline_s - time.monotonic(), 1e-3)
         name = self._names[network]
         if self._slots is not None:
-            return self._slots.infer(name, inputs, left_s)
+            return self._slots.infer(name, inputs, deadline_s)
         tensors: list[triton.InferInput] = []
         for key, array in inputs.items():
             kind = np_to_triton_dtype(array.dtype)
             tensors.append(triton.InferInput(key, list(array.shape), kind))
             tensors[-1].set_data_from_numpy(array)
+        timeout_s = left_s(deadline_s)
         answer: Any = self._client.infer(
             name,
             tensors,
-            client_timeout=left_s,
-            timeout=round(left_s * 1e6),  # (what nobody waits for any more leaves the queue)
+            client_timeout=timeout_s,
+            timeout=round(timeout_s * 1e6),  # (what nobody waits for any more leaves the queue)
         )
         return {each.name: answer.as_numpy(each.name) for each in answer.get_response().outputs}
 
@@ -151,22 +157,22 @@ class TritonInference:
         time.sleep(pause_s)
         return True
 
-    def _mend(self, network: str, why: _Failure, breaker: Breaker) -> None:
-        """Load the network, or register the shared memory, that a restarted server has forgotten.
+    def _mend(self, network: str, why: Failure, breaker: Breaker, deadline_s: float) -> None:
+        """Load the network, or forget the shared memory, that a restarted server does not know.
 
         Raises:
             InferenceUnavailableError: The server is away.
             ModelBrokenError: It cannot load the network.
+            ModelLoadingError: It is at it.
         """
         if why == "not-registered":
             assert self._slots is not None, "only shared memory is registered"
             self._slots.forget()
             return
         try:
-            with self._load_lock:
-                load_model(self._client, self._names[network])
-        except ModelBrokenError:
-            breaker.succeeded()
+            self._loading.load(self._names[network], patience_s=left_s(deadline_s))
+        except (ModelBrokenError, ModelLoadingError):
+            breaker.succeeded()  # (the server answers)
             raise
         except InferenceUnavailableError:
             breaker.failed()
@@ -175,65 +181,6 @@ class TritonInference:
     def _said(self, network: str, error: InferenceServerException) -> str:
         return (
             f"Triton at {self._access.address} must answer for {self._names[network]} within "
-            f"{self._asking.deadline_s:g} s, but: {_first_line(error)}; see `fusion triton status` "
+            f"{self._asking.deadline_s:g} s, but: {first_line(error)}; see `fusion triton status` "
             "and the server's log"
         )
-
-
-def load_model(client: triton.InferenceServerClient, name: str) -> None:
-    """Return when the server has ``name`` loaded; at once when it has.
-
-    Raises:
-        InferenceUnavailableError: The server is away, or takes too long.
-        ModelBrokenError: It cannot load it: it is not in the repository, or broken.
-    """
-    try:
-        # Loading what is loaded would load it again, with a gap in between.
-        if client.is_model_ready(name, client_timeout=LOAD_DEADLINE_S):
-            return
-        client.load_model(name, client_timeout=LOAD_DEADLINE_S)
-    except InferenceServerException as error:
-        if _failure(error) in {"refused", "late"}:
-            raise InferenceUnavailableError(
-                f"Triton must load {name}, but: {_first_line(error)}; it is asked again"
-            ) from None
-        raise ModelBrokenError(
-            f"Triton must be able to load {name}, but: {_first_line(error)}; export the model "
-            "again (`fusion export`), and look at the server's log"
-        ) from None
-
-
-def unload_models(access: TritonAccess, names: Iterable[str]) -> None:
-    """Free what the server holds of ``names``.
-
-    Raises:
-        InferenceUnavailableError: The server is away.
-    """
-    client = access.open()
-    try:
-        for name in names:
-            client.unload_model(name, client_timeout=LOAD_DEADLINE_S)
-    except InferenceServerException as error:
-        raise InferenceUnavailableError(
-            f"Triton must unload models, but: {_first_line(error)}; try again"
-        ) from None
-    finally:
-        client.close()
-
-
-def _failure(error: InferenceServerException) -> _Failure:
-    """Return what kind of failure ``error`` is: the client library gives texts only."""
-    status, text = str(error.status()), str(error.message()).lower()
-    if any(words in text for words in _NOT_LOADED):
-        return "not-loaded"
-    if _NOT_REGISTERED in text:
-        return "not-registered"
-    if "DEADLINE_EXCEEDED" in status or "deadline exceeded" in text:
-        return "late"
-    # The queue refuses with UNAVAILABLE too: it is full, or the request waited too long in it.
-    return "refused" if "UNAVAILABLE" in status or "CANCELLED" in status else "broken"
-
-
-def _first_line(error: InferenceServerException) -> str:
-    text = str(error.message()).strip() or str(error.status())
-    return text.splitlines()[0][:300]

@@ -11,7 +11,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.errors import InputError
+
 Backend = Literal["onnxruntime", "python"]
+Device = Literal["cpu", "gpu"]
 PYTHON_MODEL = Path(__file__).with_name("python_model.py")
 MAX_BATCH = 32
 QUEUE_PATIENCE_S = 1.0
@@ -37,6 +40,7 @@ class Batching:
     """
     patience_s: float = QUEUE_PATIENCE_S
     instances: int = 1
+    """Of each network; on GPUs, of each network on each GPU."""
 
 
 def model_config(
@@ -47,12 +51,22 @@ def model_config(
     *,
     label_files: Mapping[str, str],
     batching: Batching | None = None,
+    device: Device = "cpu",
 ) -> str:
     """Return the configuration of a network that takes and gives arrays like these.
 
     The first dimension of every array is the batch. ``label_files`` names the elements of outputs.
     What waits longer than the queue allows is refused: the client holds it back and asks again.
+
+    Raises:
+        InputError: The backend has no such device.
     """
+    if device == "gpu" and backend == "python":
+        raise InputError(
+            "networks on a GPU need backend onnxruntime (NVIDIA's container), got python, whose "
+            "model.py runs them on the CPU; set FUSION_TRITON_BACKEND=onnxruntime, or "
+            "FUSION_TRITON_DEVICE=cpu"
+        )
     batching = batching or Batching()
     parts = [
         f"name: {json.dumps(name)}",
@@ -63,7 +77,7 @@ def model_config(
             f"output [ {{ {_tensor(key, array)}{_labels(label_files.get(key))} }} ]"
             for key, array in outputs.items()
         ),
-        f"instance_group [ {{ count: {batching.instances} kind: KIND_CPU }} ]",
+        f"instance_group [ {{ count: {batching.instances} kind: KIND_{device.upper()} }} ]",
         _batching(batching) if batching.is_on else "",
         _warmup(inputs),
         _threads() if backend == "onnxruntime" else "",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import json
 import os
 import re
@@ -78,14 +79,35 @@ class TritonServer:
         """Return the process number once the server is ready; one that runs is left as it is.
 
         Raises:
-            InputError: The server is not installed, its port is taken, or it ended at its start.
+            InputError: The server is not installed, its port is taken, it ended at its start, one
+            runs with other options, or others could reach it without a certificate.
             InferenceUnavailableError: It was not ready in time; it is ended again.
         """
         self.run_dir.mkdir(parents=True, exist_ok=True)
         with (self.run_dir / "start.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # (who comes second finds the first one's server)
             running = self._process()
-            return self._start(patience_s) if running is None else running.pid
+            if running is None:
+                return self._start(patience_s)
+            self._require_same_options(running)
+            return running.pid
+
+    def _require_same_options(self, running: psutil.Process) -> None:
+        """Return when the server that runs is the one that is asked for, mutual TLS above all."""
+        has, asked = set(running.cmdline()[1:]), set(self._command()[1:])
+        if has != asked:
+            raise InputError(
+                f"Triton runs already (process {running.pid}), with {' '.join(sorted(has - asked))}"
+                f" where {' '.join(sorted(asked - has))} is asked for; stop it first"
+            )
+
+    def _require_guarded(self) -> None:
+        """Return when strangers cannot load models: who can, runs code here."""
+        if self.tls is None and not _is_here_only(self.host):
+            raise InputError(
+                f"a Triton that others reach must speak mutual TLS, and {self.host} is not this "
+                "machine alone; give --cert, --key and --client-ca, or listen on 127.0.0.1"
+            )
 
     def _start(self, patience_s: float) -> int:
         # (Where nobody listens this is over at once; a busy machine's server needs its time.)
@@ -95,6 +117,7 @@ class TritonServer:
                 "or give another port"
             )
         self.require_installed()
+        self._require_guarded()
         for path in (self.home, self.repository):
             _require_plain(path.absolute())
         self.repository.mkdir(parents=True, exist_ok=True)
@@ -171,13 +194,15 @@ class TritonServer:
             str(self._binary.absolute()),
             f"--model-repository={self.repository.absolute()}",
             "--model-control-mode=explicit",
+            # Or a network that cannot be loaded keeps it from being ready, unloaded or not.
+            "--strict-readiness=false",
             "--disable-auto-complete-config",
             f"--backend-directory={(self.home / 'pytriton/tritonserver/backends').absolute()}",
             f"--backend-config=python,shm-region-prefix-name={self._region}",
             "--allow-http=false",
             f"--grpc-address={self.host}",
             f"--grpc-port={self.grpc_port}",
-            f"--metrics-address={self.host}",
+            "--metrics-address=127.0.0.1",  # (plain HTTP)
             f"--metrics-port={self.metrics_port}",
             "--allow-gpu-metrics=false",
             "--exit-timeout-secs=5",
@@ -274,3 +299,12 @@ def _require_plain(path: Path) -> None:
             "is, and then waits for a model that never comes; set FUSION_TRITON_REPOSITORY or "
             "FUSION_TRITON_HOME to another folder"
         )
+
+
+def _is_here_only(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
