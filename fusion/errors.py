@@ -20,7 +20,8 @@
     ├── BrokerUnavailableError           retriable
     │   └── SpoolFullError               the broker is away and no more may wait on disk
     ├── InferenceUnavailableError        retriable
-    │   └── ModelBrokenError             a model whose answers cannot be scored
+    │   ├── ModelBrokenError             a model whose answers cannot be scored
+    │   └── ModelLoadingError            a model that the server is loading; it was asked nothing
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
@@ -151,6 +152,10 @@ class ModelBrokenError(InferenceUnavailableError):
 
     Retriable: nothing is scored until another version takes its place, and nothing is lost.
     """
+
+
+class ModelLoadingError(InferenceUnavailableError):
+    """A server is still loading a model; the model itself was asked nothing yet."""
 
 
 class LakeUnavailableError(FusionError):

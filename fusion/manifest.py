@@ -25,6 +25,10 @@ class TrainedStream(BaseModel):
     tags: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     setpoints: tuple[str, ...] = ()
+    setpoint_units: tuple[str, ...] | None = None
+    """None in models of before it was kept: nothing is held against it then."""
+    setpoint_ranges: tuple[tuple[float, float], ...] | None = None
+    """What a set-point is scaled by; of other tags the range may change."""
     size_px: tuple[int, int] | None = None
     frames_per_tick: int = 1
 
@@ -67,7 +71,8 @@ class Manifest(BaseModel):
         trained = {"tick_s": self.tick_s, **_by_field(self.streams)}
         asked = {"tick_s": plant.tick_s, **_by_field(trained_streams(plant))}
         for where in [*trained, *(key for key in asked if key not in trained)]:
-            if trained.get(where) != asked.get(where):
+            was_not_kept = where in trained and trained[where] is None
+            if trained.get(where) != asked.get(where) and not was_not_kept:
                 raise ManifestMismatchError(
                     f"model {self.name} {self.version} must match the plant, but {where} differs: "
                     f"the model was trained with {trained.get(where)!r}, the plant file has "
@@ -109,6 +114,8 @@ def _trained(stream: Stream) -> TrainedStream:
             tags=tuple(tag.name for tag in stream.measured),
             units=tuple(tag.unit for tag in stream.measured),
             setpoints=tuple(tag.name for tag in stream.setpoints),
+            setpoint_units=tuple(tag.unit for tag in stream.setpoints),
+            setpoint_ranges=tuple(tag.range for tag in stream.setpoints),
         )
     if isinstance(stream, AudioStream):
         return TrainedStream(

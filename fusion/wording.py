@@ -72,6 +72,18 @@ def percent(part: float | None) -> str:
     return f"{100 * part:.0f} %"
 
 
+def chance(part: float) -> str:
+    """Return a chance as per cent; what is nearly certain is not said to be.
+
+    Example:
+        >>> [chance(part) for part in (0.0004, 0.125, 0.999)]
+        ['below 1 %', '12 %', 'over 99 %']
+    """
+    if part < 0.01:
+        return "below 1 %"
+    return "over 99 %" if part > 0.99 else percent(part)
+
+
 def unit(symbol: str) -> str:
     """Return a unit as it is printed.
 

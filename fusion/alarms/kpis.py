@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusion.plant import NANOSECONDS
-from fusion.schema import AlarmEvent, Priority, ShownState
+from fusion.schema import AlarmEvent, AlarmState, Priority, ShownState
 
 PERIOD_NS = 600 * NANOSECONDS
 FLOOD_ABOVE = 10
 STALE_NS = 24 * 3600 * NANOSECONDS
+MAX_APART_NS = 60 * NANOSECONDS
+"""No two clocks of a plant lie farther apart."""
 CHATTER_COUNT, CHATTER_NS = 3, 60 * NANOSECONDS
 """So many activations of one alarm within a minute."""
 _WAITING = {ShownState.UNACKNOWLEDGED, ShownState.RETURNED_UNACKNOWLEDGED}
@@ -112,10 +114,9 @@ def _is_announced(event: AlarmEvent) -> bool:
 
 def _standing(told: Sequence[AlarmEvent]) -> dict[str, int]:
     """Return what is on at the end, and since when; hidden ones are dealt with."""
-    newest = {_name(e): e.state for e in told if e.state.kind == "alarm"}
     return {
         name: state.raised_ns if state.raised_ns is not None else state.since_ns
-        for name, state in newest.items()
+        for name, state in _newest(told).items()
         if state.condition.is_standing and not state.is_hidden
     }
 
@@ -142,8 +143,25 @@ def _priority_shares(raised: Sequence[AlarmEvent]) -> dict[Priority, float]:
 
 def _num_waiting(told: Sequence[AlarmEvent]) -> int:
     """Return how many ask for an acknowledgement at the end: what the list of alarms counts."""
-    newest = {_name(e): e.state for e in told if e.state.kind == "alarm"}
-    return sum(state.shown in _WAITING for state in newest.values())
+    return sum(state.shown in _WAITING for state in _newest(told).values())
+
+
+def _newest(told: Sequence[AlarmEvent]) -> dict[str, AlarmState]:
+    """Return every alarm as it is at the end: between events of about one time, by its revision.
+
+    There times do not tell: a person's is the clock's, which is a little ahead of the plant's. And
+    revisions begin anew where the alarms' topic was made anew.
+    """
+    newest: dict[str, AlarmEvent] = {}
+    for event in told:
+        before = newest.get(_name(event))
+        if (
+            before is None
+            or event.state.revision >= before.state.revision
+            or event.t_ns - before.t_ns > MAX_APART_NS
+        ):
+            newest[_name(event)] = event
+    return {name: each.state for name, each in newest.items() if each.state.kind == "alarm"}
 
 
 def _answer_times(told: Sequence[AlarmEvent], start_ns: int) -> list[float]:
@@ -157,6 +175,8 @@ def _answer_times(told: Sequence[AlarmEvent], start_ns: int) -> list[float]:
             since_ns = waits.pop(_name(event))
             if event.t_ns >= start_ns:
                 waits_s.append(max(0.0, (event.t_ns - since_ns) / NANOSECONDS))
+        elif event.transition == "retired":
+            waits.pop(_name(event), None)  # (Nobody can answer it any more.)
     return waits_s
 
 

@@ -30,7 +30,9 @@ class Route(Described):
     channel: Name
     priorities: tuple[Literal["low", "medium", "high"], ...] = ("high",)
     kinds: tuple[Literal["advisory", "alarm", "system"], ...] = ("alarm",)
-    under: str = Field(default="", description="Beginning of the plants' addresses; '' is all.")
+    under: str = Field(
+        default="", description="Beginning of the plants' addresses, whole levels; '' is all."
+    )
     repeat_s: float | None = Field(
         default=None, ge=10, description="Told again while nobody has acknowledged it."
     )
@@ -165,7 +167,8 @@ class Router:
 
 def _is_for(route: Route, state: AlarmState) -> bool:
     is_meant = state.priority in route.priorities and state.kind in route.kinds
-    return is_meant and state.plant.startswith(route.under)
+    under = route.under.strip("/")
+    return is_meant and (not under or f"{state.plant}/".startswith(f"{under}/"))
 
 
 def _after(t_ns: int, seconds: float | None) -> int | None:

@@ -48,7 +48,7 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
         "live_base_mb": UnitCost(836, "MB", "a live process with a plant and its model", "soak.md"),
         "live_plant_mb": UnitCost(9.2, "MB", "for each plant more (up to 32)", "stream.md"),
         "triton_windows_per_s": UnitCost(
-            388, "windows/s", "Triton on 2 cores, no GPU, 32 plants asking at once", "index.md"
+            2290, "windows/s", "Triton on 2 cores, no GPU, 32 plants asking at once", "inference.md"
         ),
         "console_updates_per_s": UnitCost(
             500, "updates/s", "one console with 200 tabs on 2 busy cores", "index.md"

@@ -33,6 +33,7 @@ from fusion.ports import (
     Observed,
     Publisher,
     Reading,
+    TakesReceipts,
     Unusable,
     Withheld,
 )
@@ -109,6 +110,8 @@ class DeviceRun:
             for name in device.streams
         }
         self._session: DeviceSession | None = None
+        self._receipts: TakesReceipts | None = None
+        self._owed: TakesReceipts | None = None
         self._position = positions.load()
         self._unsent: list[Message] = []
         self._unsaved: str | None = None
@@ -166,11 +169,13 @@ class DeviceRun:
             session.close()
             raise
         self._session = session
+        self._receipts = session if isinstance(session, TakesReceipts) else None
         self._num_connects += 1
         self._t_heard_ns = self._clock.monotonic_ns()
         self._set_state("connected", "")
 
     def _read(self, session: DeviceSession) -> None:
+        self._owed = None  # What is read now is not sent yet: the next receipt is for both.
         try:
             observed = session.read(timeout_s=READ_S)
             self._gather(observed)
@@ -197,6 +202,7 @@ class DeviceRun:
             self._repeat(session.holds_until_ns)
             is_ended = session.is_ended
             is_due = now_ns - self._t_flushed_ns >= READ_S * NANOSECONDS
+            is_due = is_due or (self._receipts is not None and self._receipts.awaits_receipt)
             if is_due or is_ended or any(flow.is_full for flow in self._flows.values()):
                 self._flush(position=session.position())
             if is_ended:
@@ -229,6 +235,7 @@ class DeviceRun:
         messages = [message for flow in self._flows.values() for message in flow.take()]
         if position is not None and position != self._position:
             self._position = self._unsaved = position
+        self._owed = self._receipts
         self._send(messages)
 
     def _send(self, messages: Sequence[Message]) -> None:
@@ -250,6 +257,9 @@ class DeviceRun:
         else:
             self._note_sending("")
         self._unsent = []
+        if self._owed is not None:
+            self._owed.receipt()
+            self._owed = None
         self._save_position()
 
     def _note_sending(self, why: str) -> None:
@@ -285,6 +295,7 @@ class DeviceRun:
                 # With its position: the next session must not give the same again.
                 self._flush(position=None if session is None else session.position())
         finally:
+            self._receipts = self._owed = None
             if session is not None:
                 session.close()
 

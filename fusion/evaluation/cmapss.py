@@ -161,6 +161,7 @@ def _measure(
         _apart([fleet.learn[i] for i in order]),
         plant,
         recipe.model_copy(update={"seed": seed}),
+        may_collapse=True,
         on_step=lambda step: say("learning", 0.6 * step.step / step.steps),
     )
     num_learn = len(fleet.learn)

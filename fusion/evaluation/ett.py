@@ -154,6 +154,7 @@ def _train(
         observations,
         plant,
         recipe,
+        may_collapse=True,
         on_step=lambda step: say("learning", 0.6 * step.step / step.steps),
     )
 

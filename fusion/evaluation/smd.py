@@ -25,7 +25,10 @@ VUS_PR = "VUS-PR"
 INDEX = "tsb_ad_m_subset"
 PUBLISHED = "vuspr_"
 MIN_STEP = 1e-2
-"""Channels are scaled to 0..1 by the set: what moves less than this has not moved."""
+"""Channels are scaled to 0..1 by the set: what moves less than this has not moved.
+
+Every method is told so, the product as its tags' resolution.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +124,13 @@ def vus_pr(score_N: Values, series: Series) -> float:
 
 def _scores(series: Series, recipe: Recipe, say: Callable[[str, float], None]) -> dict[str, Values]:
     """Return the score of every row by method."""
-    plant = table_plant("smd", series.channels, tick_s=60.0)
+    plant = table_plant("smd", series.channels, tick_s=60.0, resolution=MIN_STEP)
     normal, rows = table_ticks(series.rows_NC[: series.num_train]), table_ticks(series.rows_NC)
     trained = train(
         normal,
         plant,
         recipe,
+        may_collapse=True,
         on_step=lambda r: say(f"{series.entity}, step {r.step}", 0.6 * r.step / r.steps),
     )
     calibrated = calibrate(trained.model, recipe, normal, plant, normaliser=trained.normaliser)

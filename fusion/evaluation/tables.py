@@ -23,6 +23,7 @@ def table_plant(
     tick_s: float,
     rows_per_tick: int = 1,
     setpoints: Sequence[str] = (),
+    resolution: float | None = None,
 ) -> Plant:
     """Return the description of a plant whose one stream has ``columns`` as tags.
 
@@ -32,7 +33,13 @@ def table_plant(
         ['XMEAS_01', 'XMV_01']
     """
     tags = tuple(
-        Tag(name=column, unit="1", range=(-1e9, 1e9), setpoint=column in setpoints)
+        Tag(
+            name=column,
+            unit="1",
+            range=(-1e9, 1e9),
+            setpoint=column in setpoints,
+            resolution=resolution,
+        )
         for column in columns
     )
     stream = TelemetryStream(

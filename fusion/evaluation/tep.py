@@ -70,6 +70,7 @@ class Tep:
             normal,
             plant,
             recipe,
+            may_collapse=True,
             on_step=lambda r: say(f"learning, step {r.step}", 0.7 * r.step / r.steps),
         )
         calibrated = calibrate(trained.model, recipe, normal, plant, normaliser=trained.normaliser)

@@ -29,6 +29,8 @@ from fusion.features.layout import (
 )
 from fusion.plant import Plant, TelemetryStream
 
+NEVER_MOVED = 1e-6
+"""A standard deviation up to this is rounding."""
 MAX_DEVIATIONS = 10.0
 """Inputs are clipped here, in standard deviations: one broken sensor must not blind the rest."""
 
@@ -78,7 +80,7 @@ def fit_normaliser(observations: Sequence[Observation], plant: Plant) -> Normali
         present = [o for o in observations if o.is_present(stream.name)]
         raw, readings = _raw(present, stream, plant)
         axes = (0, 1) if stream.modality == "telemetry" else (0, 2)
-        floor = 1e-6
+        floor = NEVER_MOVED
         if stream.modality == "video":
             # All frames of a clip are seen by one camera.
             axes, floor = (0,) if len(stream.input_shape) == 3 else (0, 1), 2.0 / 255
@@ -90,12 +92,25 @@ def fit_normaliser(observations: Sequence[Observation], plant: Plant) -> Normali
                 std = np.nanstd(values, axis=over, keepdims=len(over) > 1)
             if len(over) > 1:
                 mean, std = mean[0], std[0]
-            scale = np.where(np.isfinite(std) & (std > floor), std, max(floor, 1e-3))
-            if stream.modality == "telemetry":
-                scale = np.where(np.isfinite(std) & (std > floor), std, 1.0)
+            described = plant.stream(stream.name)
+            if isinstance(described, TelemetryStream):
+                scale = _telemetry_scale(std, described)
+            else:
+                scale = np.where(np.isfinite(std) & (std > floor), std, max(floor, 1e-3))
             statistics[f"{stream.name}{name}.mean"] = np.nan_to_num(mean).astype(np.float32)
             statistics[f"{stream.name}{name}.std"] = scale.astype(np.float32)
     return Normaliser(statistics)
+
+
+def _telemetry_scale(std_C: NDArray[np.float32], described: TelemetryStream) -> NDArray[np.float32]:
+    """Return what one standard deviation is of each measured tag, at least its resolution."""
+    resolution_C = np.array(
+        [np.nan if t.resolution is None else t.resolution for t in described.tags if not t.setpoint]
+    )
+    has_moved_C = np.isfinite(std_C) & (std_C > NEVER_MOVED)
+    usual_C = np.where(has_moved_C, std_C, np.nan)
+    # (fmax knows the other where one is unknown.)
+    return np.nan_to_num(np.fmax(usual_C, resolution_C), nan=1.0)
 
 
 def extract(

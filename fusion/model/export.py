@@ -1,6 +1,7 @@
 """The model as two ONNX networks with names that a server can show, and the golden windows.
 
-Shapes: B batch, T ticks, M streams, D and P embeddings, R readings, H horizons, U set-points.
+Shapes: B batch, T ticks, M streams, D and P embeddings, R readings, H horizons, S of them
+inside the window, U set-points, G measured tags, Q quantiles.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion.model.jepa import Batch, Jepa
+from fusion.model.outputs import due_pairs
+from fusion.model.pairs import Pairs
 
 ENCODER, PREDICTOR = "encoder", "predictor"
 OPSET = 20
@@ -46,24 +49,44 @@ class EncoderNetwork(nn.Module):
 
 
 class PredictorNetwork(nn.Module):
-    """A window of embeddings in; predicted embeddings, readings and forecasts out."""
+    """A window of embeddings in; out comes what was expected of its newest tick, and of later ones.
+
+    Training predicts from every position. A score reads S + H of these T x H predictions: a server
+    computes and sends no others.
+    """
 
     inputs = ("z", "setpoints", "plan", "readings")
-    outputs = ("z_hat", "p_hat", "readings_hat", "forecast")
+    outputs = ("z_due", "p_due", "readings_due", "z_ahead", "forecast")
 
     def __init__(self, model: Jepa) -> None:
         super().__init__()
         self.model = model
+        config = model.config
+        due = due_pairs(config.window_ticks, config.horizons_ticks)
+        num_horizons = len(config.horizons_ticks)
+        ahead = [(config.window_ticks - 1, column) for column in range(num_horizons)]
+        self.num_due = len(due)
+        self.pairs = Pairs([*due, *ahead], num_horizons)
 
     def forward(
         self, z: Tensor, setpoints: Tensor, plan: Tensor, readings: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return z_hat, p_hat, readings_hat per position and horizon, and forecast [B, H, G, Q]."""
-        predicted = self.model.predictor(z, setpoints, plan)
-        decoded, quantiles = self.model.read(
-            predicted.z_BTHD, z, readings, setpoints=setpoints, plan=plan
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return z_due [B, S, D], p_due [B, S, M, P], readings_due [B, S, R] and what lies ahead.
+
+        That is z_ahead [B, H, D] and forecast [B, H, G, Q].
+        """
+        predicted = self.model.predictor.at(self.pairs, z, setpoints, plan)
+        decoded, quantiles = self.model.read_at(
+            self.pairs, predicted.z_BKD, z, readings, setpoints=setpoints, plan=plan
         )
-        return predicted.z_BTHD, predicted.p_BTHMP, decoded, quantiles[:, -1]
+        num = self.num_due
+        return (
+            predicted.z_BKD[:, :num],
+            predicted.p_BKMP[:, :num],
+            decoded[:, :num],
+            predicted.z_BKD[:, num:],
+            quantiles[:, num:],
+        )
 
 
 def example_inputs(model: Jepa, batch: Batch) -> tuple[Arrays, Arrays]:

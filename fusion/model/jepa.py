@@ -1,7 +1,7 @@
 """The whole model and its loss: predict the embedding of the future, from some of the senses.
 
-Shapes: B windows, T ticks of context, E far targets, H horizons, M streams, D and P embeddings,
-R readings, U set-points, G measured tags, Q quantiles.
+Shapes: B windows, T ticks of context, E far targets, H horizons, K pairs of position and horizon,
+M streams, D and P embeddings, R readings, U set-points, G measured tags, Q quantiles.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fusion.model.across import ALONE, Across, mean_of, own_rows
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.encoder import CrossModal, Encoder
 from fusion.model.layers import mlp
+from fusion.model.pairs import Pairs
 from fusion.model.plan import Response
 from fusion.model.predictor import Predictor, Readout, tag_columns
 from fusion.model.regularisers import (
@@ -181,6 +182,22 @@ class Jepa(nn.Module):
         """Return readings [B, T, H, R] and tag quantiles [B, T, H, G, Q] under the plan."""
         readings, quantiles = self.readout(z_hat, z_now, readings_now)
         moved = self.response(readings_now, setpoints, plan)
+        of_tags = moved.index_select(-1, self.readout.get_buffer("tag_columns_G"))
+        return readings + moved, quantiles + of_tags[..., None]
+
+    def read_at(
+        self,
+        pairs: Pairs,
+        z_BKD: Tensor,
+        z_now: Tensor,
+        readings_now: Tensor,
+        *,
+        setpoints: Tensor,
+        plan: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`read` says of ``pairs``: [B, K, R] and [B, K, G, Q]."""
+        readings, quantiles = self.readout.at(pairs, z_BKD, z_now, readings_now)
+        moved = self.response.at(pairs, readings_now, setpoints, plan)
         of_tags = moved.index_select(-1, self.readout.get_buffer("tag_columns_G"))
         return readings + moved, quantiles + of_tags[..., None]
 

@@ -1,7 +1,8 @@
 """What planned set-points do: told to the predictor, and answered by tags beside the embedding.
 
-Shapes: B windows, T ticks, H horizons, G horizons whose moves horizon H is told of, U set-points,
-O outputs, R readings, C of them measured tags, F features, N ticks of a recording.
+Shapes: B windows, T ticks, H horizons, K pairs of position and horizon, G horizons whose moves
+horizon H is told of, U set-points, O outputs, R readings, C of them measured tags, F features,
+N ticks of a recording.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from fusion.features import Layout
 from fusion.model.config import ModelConfig
+from fusion.model.pairs import Pairs
 
 SETPOINT_GAIN = 4.0
 """Set-points are scaled by their range, of which operators use about a quarter."""
@@ -62,6 +64,14 @@ class Response(nn.Module):
         """Return what is added to each reading, in standard deviations."""
         features = self.features(readings_now, setpoints_BTU, plan_BTHU)
         return torch.einsum("bthf,hfr->bthr", features, self.get_buffer("weight"))
+
+    def at(
+        self, pairs: Pairs, readings_now: Tensor, setpoints_BTU: Tensor, plan_BTHU: Tensor
+    ) -> Float[Tensor, "B K R"]:
+        """Return what :meth:`forward` says of ``pairs`` of position and horizon."""
+        features_BKF = pairs.of_both(self.features(readings_now, setpoints_BTU, plan_BTHU))
+        weight_KFR = pairs.of_horizon(self.get_buffer("weight"))
+        return torch.einsum("bkf,kfr->bkr", features_BKF, weight_KFR)
 
     def features(
         self, readings_now: Tensor, setpoints_BTU: Tensor, plan_BTHU: Tensor

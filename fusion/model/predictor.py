@@ -1,7 +1,7 @@
 """The future of the embedding: a causal transformer, asked per horizon and per planned set-point.
 
-Shapes: B windows, T ticks, H horizons, D state embedding, M streams, P stream embedding,
-U set-points, R readings, Q quantiles, G measured tags.
+Shapes: B windows, T ticks, H horizons, K pairs of position and horizon, D state embedding,
+M streams, P stream embedding, U set-points, R readings, Q quantiles, G measured tags.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fusion.features import Layout
 from fusion.model.config import QUANTILES, ModelConfig
 from fusion.model.layers import Block, ConditionedMlp, mlp
+from fusion.model.pairs import Pairs
 from fusion.model.plan import PlanCode
 
 
@@ -24,6 +25,13 @@ class Predicted(NamedTuple):
 
     z_BTHD: Float[Tensor, "B T H D"]
     p_BTHMP: Float[Tensor, "B T H M P"]
+
+
+class PredictedPairs(NamedTuple):
+    """What is expected of some pairs of position and horizon."""
+
+    z_BKD: Float[Tensor, "B K D"]
+    p_BKMP: Float[Tensor, "B K M P"]
 
 
 class Predictor(nn.Module):
@@ -58,18 +66,21 @@ class Predictor(nn.Module):
     ) -> Predicted:
         """Return the predicted embeddings for every position and horizon."""
         tokens = self._past(z_BTD, setpoints_BTU)
-        codes = self.get_buffer("horizon_code_HC")
-        condition = self.horizon(codes) + self.plan(setpoints_BTU, plan_BTHU)
+        condition = self._condition(setpoints_BTU, plan_BTHU)
         asked = tokens[:, :, None].expand(-1, -1, plan_BTHU.shape[2], -1)
-        for layer in self.ask:
-            asked = layer(asked, condition)
-        asked = self.norm(asked)
-        p = self.to_p(asked)
-        return Predicted(
-            # The state mostly stays: predicting its change starts from persistence.
-            z_BTD[:, :, None] + self.to_z(asked),
-            p.reshape(*p.shape[:3], self.num_streams, -1),
-        )
+        return Predicted(*self._answer(asked, condition, z_BTD[:, :, None]))
+
+    def at(
+        self,
+        pairs: Pairs,
+        z_BTD: Float[Tensor, "B T D"],
+        setpoints_BTU: Float[Tensor, "B T U"],
+        plan_BTHU: Float[Tensor, "B T H U"],
+    ) -> PredictedPairs:
+        """Return what :meth:`forward` says of ``pairs``, without computing the rest."""
+        asked = pairs.of_position(self._past(z_BTD, setpoints_BTU))
+        condition = pairs.of_both(self._condition(setpoints_BTU, plan_BTHU))
+        return PredictedPairs(*self._answer(asked, condition, pairs.of_position(z_BTD)))
 
     def ahead(
         self,
@@ -92,6 +103,20 @@ class Predictor(nn.Module):
         for layer in self.ask:
             asked_BHW = layer(asked_BHW, condition_BHW)
         return z_BTD[:, -1:] + self.to_z(self.norm(asked_BHW))
+
+    def _condition(self, setpoints_BTU: Tensor, plan_BTHU: Tensor) -> Tensor:
+        """Return what is asked of each position, [B, T, H, W]: how far ahead, under which plan."""
+        codes = self.get_buffer("horizon_code_HC")
+        return self.horizon(codes) + self.plan(setpoints_BTU, plan_BTHU)
+
+    def _answer(self, asked: Tensor, condition: Tensor, z_now: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings expected, [..., D] and [..., M, P], of tokens [..., W]."""
+        for layer in self.ask:
+            asked = layer(asked, condition)
+        asked = self.norm(asked)
+        p = self.to_p(asked)
+        # The state mostly stays: predicting its change starts from persistence.
+        return z_now + self.to_z(asked), p.reshape(*p.shape[:-1], self.num_streams, -1)
 
     def _past(self, z_BTD: Tensor, setpoints_BTU: Tensor) -> Tensor:
         """Return what each position knows of the window up to itself, [B, T, W]."""
@@ -129,13 +154,29 @@ class Readout(nn.Module):
 
         ``z_hat`` is [..., H, D], ``z_now`` [..., D], ``readings_now`` [..., R] with 0 for missing.
         """
-        num_horizons = z_hat.shape[-2]
+        assert z_hat.shape[-2] == len(self.keep), "one row of the readout per horizon"
         now = torch.cat([z_now, readings_now], dim=-1).unsqueeze(-2)
         now = now.expand(*z_hat.shape[:-1], now.shape[-1])
-        codes = self.get_buffer("horizon_code_HC").expand(*z_hat.shape[:-1], -1)
+        kept = torch.sigmoid(self.keep) * readings_now.unsqueeze(-2)
+        return self._decode(z_hat, now, self.get_buffer("horizon_code_HC"), kept)
+
+    def at(
+        self, pairs: Pairs, z_BKD: Tensor, z_now_BTD: Tensor, readings_now_BTR: Tensor
+    ) -> tuple[Float[Tensor, "B K R"], Float[Tensor, "B K G Q"]]:
+        """Return what :meth:`forward` says of ``pairs``, given their predicted embeddings."""
+        readings_now = pairs.of_position(readings_now_BTR)
+        now = torch.cat([pairs.of_position(z_now_BTD), readings_now], dim=-1)
+        kept = torch.sigmoid(pairs.of_horizon(self.keep)) * readings_now
+        codes = pairs.of_horizon(self.get_buffer("horizon_code_HC"))
+        return self._decode(z_BKD, now, codes, kept)
+
+    def _decode(
+        self, z_hat: Tensor, now: Tensor, codes: Tensor, kept: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return readings [..., R] and tag quantiles [..., G, Q]."""
+        codes = codes.expand(*z_hat.shape[:-1], -1)
         hidden = nn.functional.gelu(self.hidden(torch.cat([z_hat, now, codes], dim=-1)))
         out = self.out(hidden)
-        kept = torch.sigmoid(self.keep) * readings_now.unsqueeze(-2)
         readings = kept + out[..., : self.num_readings]
         spread = out[..., self.num_readings :].reshape(
             *z_hat.shape[:-1], self.num_tags, len(QUANTILES)
@@ -144,7 +185,6 @@ class Readout(nn.Module):
         middle = base + spread[..., 1]
         low = middle - nn.functional.softplus(spread[..., 0] - 1)
         high = middle + nn.functional.softplus(spread[..., 2] - 1)
-        assert num_horizons == len(self.keep), "one row of the readout per horizon"
         return readings, torch.stack([low, middle, high], dim=-1)
 
 

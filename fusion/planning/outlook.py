@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.model.outputs import WindowOutputs
+from fusion.model.outputs import WindowOutputs, by_today_s_names
 from fusion.planning.space import Floats, SetpointSpace, in_units, scaled
 from fusion.plant import Plant
 from fusion.ports import Inference
@@ -119,7 +119,9 @@ class PlanReader:
             }
             | {"plan": plan_BTHU},
         )
-        return told["z_hat"][:, -1], told["forecast"]
+        horizons = self.calibration.horizons_ticks
+        expected = by_today_s_names(told, len(window.z_TD), horizons)
+        return expected["z_ahead"], expected["forecast"]
 
     def _rarity(self, z_NHD: NDArray[np.float32]) -> Floats:
         flat = z_NHD.reshape(-1, z_NHD.shape[-1]).astype(np.float64)

@@ -245,9 +245,10 @@ class Plant(Described):
         """Return the SHA-256 (hex) of the description: equal plants, equal fingerprints.
 
         How long records are kept, how they come in, and how fast an operator may turn a knob, say
-        nothing about the plant: they are left out.
+        nothing about the plant, and what resolution a model was learned with is kept with it: they
+        are left out.
         """
-        of_tags = {"__all__": {"tags": {"__all__": {"rate_limit_per_s"}}}}
+        of_tags = {"__all__": {"tags": {"__all__": {"rate_limit_per_s", "resolution"}}}}
         told = self.model_dump_json(exclude={"topics": True, "devices": True, "streams": of_tags})
         return hashlib.sha256(told.encode()).hexdigest()
 

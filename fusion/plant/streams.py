@@ -41,6 +41,13 @@ class Tag(Described):
     name: str = Field(min_length=1, max_length=128)
     unit: str = Field(description="Unit symbol, for example 'bar'; '1' where there is none.")
     range: tuple[float, float] = Field(description="What the instrument can report, in the unit.")
+    resolution: float | None = Field(
+        default=None,
+        gt=0,
+        description="The smallest change that means something, in the unit: a reading that moved "
+        "less while the model was learned is not magnified beyond it. Without one a reading that "
+        "never moved counts in its unit, and one that hardly moved by how little it did.",
+    )
     setpoint: bool = Field(
         default=False,
         description="True for what operators set. Conditions predictions, is never encoded.",

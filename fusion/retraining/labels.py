@@ -112,9 +112,9 @@ def labels_of(
     is_free_N = np.ones(len(ticks_N), bool)
     for each in real:
         last = ticks_N[-1] + 1 if each.cleared_ns is None else -(-each.cleared_ns // tick_ns)
-        is_free_N &= (ticks_N < each.onset_ns // tick_ns) | (ticks_N >= last)
-    onsets = np.array([e.onset_ns // tick_ns for e in real if e.judgement == "useful"], np.int64)
-    unknown = np.array([e.onset_ns // tick_ns for e in real if e.judgement is None], np.int64)
+        is_free_N &= (ticks_N < onset_tick(each, tick_ns)) | (ticks_N >= last)
+    onsets = np.array([onset_tick(e, tick_ns) for e in real if e.judgement == "useful"], np.int64)
+    unknown = np.array([onset_tick(e, tick_ns) for e in real if e.judgement is None], np.int64)
     jump_N = np.flatnonzero(np.diff(ticks_N) != 1)
     ends = ticks_N[np.append(jump_N, len(ticks_N) - 1)] + 1
     end_N = ends[np.searchsorted(ends, ticks_N, side="right")]
@@ -126,6 +126,18 @@ def labels_of(
     group_N = np.searchsorted(np.sort(np.concatenate([onsets, ends])), ticks_N, side="right")
     labelled = Labelled(features_NF, to_end_N.astype(float), has_event_N, group_N)
     return labelled.part(is_free_N)
+
+
+def onset_tick(episode: LabelledEpisode, tick_ns: int) -> int:
+    """Return the first tick that is part of the episode.
+
+    A score's time is the end of its tick: an episode that begins with it begins in that tick.
+
+    Example:
+        >>> onset_tick(LabelledEpisode("hot:1:raised", "hot", 2_000, None, None), tick_ns=500)
+        3
+    """
+    return -(-episode.onset_ns // tick_ns) - 1
 
 
 def _next_after(moments_M: NDArray[np.int64], ticks_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -101,11 +101,9 @@ def sample_of(
         for name, embedding in _embeddings(window, layout):
             embeddings[name].append(embedding)
         now_D, last = window.z_TD[-1], len(window.z_TD) - 1
-        scored = [(column, h) for column, h in enumerate(horizons) if h <= last]
-        expected = [window.z_hat_THD[last - h, column] for column, h in scored]
-        errors.append([float(np.mean((each - now_D) ** 2)) for each in expected])
+        errors.append([float(np.mean((due_D - now_D) ** 2)) for due_D in window.z_due_SD])
         persistence.append(
-            [float(np.mean((window.z_TD[last - h] - now_D) ** 2)) for _, h in scored]
+            [float(np.mean((window.z_TD[last - h] - now_D) ** 2)) for h in horizons if h <= last]
         )
     return Sample(
         ticks_N=np.array(ticks, np.int64),

@@ -33,7 +33,10 @@ class Limits(BaseModel):
     min_failed: int = Field(default=5, ge=1, description="Below, failed calls say nothing.")
     min_calls: int = Field(default=20, ge=1, description="Below, latency says nothing.")
     max_p95_s: float = Field(default=0.25, gt=0, description="Latency of one call, 95 %")
-    min_ticks: int = Field(default=60, ge=1, description="Below, alarm rates say nothing.")
+    min_ticks: int = Field(default=20, ge=1, description="Below, alarm rates say nothing ...")
+    min_watched_s: float = Field(
+        default=30.0, ge=0, description="... nor before so much of a plant's time was scored."
+    )
     max_alarm_gap: float = Field(
         default=0.2,
         gt=0,
@@ -119,7 +122,8 @@ def _problem_of_calls(seen: Seen, beside: Seen, limits: Limits) -> Problem | Non
 
 
 def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) -> Problem | None:
-    if min(seen.num_ticks, beside.num_ticks) < limits.min_ticks:
+    num_ticks = min(seen.num_ticks, beside.num_ticks)
+    if num_ticks < limits.min_ticks or num_ticks * tick_s < limits.min_watched_s:
         return None
     share, other_share = _alarm_share(seen), _alarm_share(beside)
     # Who is silent where the other one's alarms were called a nuisance does what it was made for.

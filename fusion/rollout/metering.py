@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.errors import InferenceUnavailableError
+from fusion.errors import InferenceUnavailableError, ModelLoadingError
 from fusion.plant import NANOSECONDS
 from fusion.ports import Clock, Inference
 from fusion.rollout.judging import Seen
@@ -21,6 +21,9 @@ CALLS_KEPT = 512
 RECENT_S = 30.0
 """Older calls say nothing about now: a version that recovered must not be accused, nor one whose
 good days hide what it does."""
+RECENT_TICKS = 15
+"""Calls are kept for so many ticks at least: two networks are asked in each, and a rule on calls
+says nothing before twenty."""
 ALARMS_KEPT = 10_000
 CALL_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the counts of calls by duration; one count more is of all that took longer."""
@@ -36,10 +39,11 @@ class Calls(NamedTuple):
 
 
 class Meter:
-    """Counts what one version does. For several threads."""
+    """Counts what one version does on plants with ticks of ``tick_s``. For several threads."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, tick_s: float = 0.0) -> None:
         self._clock = clock
+        self._recent_ns = round(max(RECENT_S, RECENT_TICKS * tick_s) * NANOSECONDS)
         self._lock = threading.Lock()
         self._calls: deque[tuple[int, float, bool]] = deque(maxlen=CALLS_KEPT)
         self._by_duration = [0] * (len(CALL_BOUNDS_S) + 1)
@@ -107,9 +111,9 @@ class Meter:
             self.parity_broken = None
 
     def seen(self) -> Seen:
-        """Return all of it; of the calls those of the last half minute."""
+        """Return all of it; of the calls those of late only."""
         with self._lock:
-            since_ns = self._clock.monotonic_ns() - round(RECENT_S * NANOSECONDS)
+            since_ns = self._clock.monotonic_ns() - self._recent_ns
             recent = [call for call in self._calls if call[0] >= since_ns]
             durations = [duration_s for _, duration_s, _ in recent]
             said = list(self._verdicts.values())
@@ -142,6 +146,8 @@ class MeteredInference:
         began_ns = self._clock.monotonic_ns()
         try:
             outputs = self._inner.infer(network, inputs)
+        except ModelLoadingError:
+            raise  # (the version was asked nothing: a server that has begun anew accuses nobody)
         except InferenceUnavailableError:
             self._note(began_ns, has_failed=True)
             raise

@@ -147,10 +147,10 @@ class Rollout(BaseModel):
         forward: dict[str, object] = {"stage": entry.action, "share": entry.share}
         back = nobody if self.challenger else {"champion": self.standby, "standby": None}
         changes: dict[Action, dict[str, object]] = {
-            # Only one at a time stands beside the champion.
-            Action.LOADED: forward | {"challenger": entry.version, "standby": None},
+            Action.LOADED: forward | {"challenger": entry.version},
             Action.PROBED: forward,
-            Action.SHADOW: forward,
+            # Only one at a time scores beside the champion; one that is refused displaces nobody.
+            Action.SHADOW: forward | {"standby": None},
             Action.CANARY: forward,
             Action.CHAMPION: nobody | {"champion": entry.version, "standby": self.champion},
             Action.REFUSED: nobody,
@@ -194,7 +194,7 @@ def roles_of(state: Rollout, address: str, addresses: Sequence[str]) -> Roles | 
         if address in canaries(addresses, state.share):
             return Roles(state.challenger, champion)
         return Roles(champion, state.challenger)
-    return Roles(champion, state.standby if state.challenger is None else None)
+    return Roles(champion, state.standby)
 
 
 def canaries(addresses: Sequence[str], share: float) -> set[str]:

@@ -17,6 +17,8 @@ from fusion.schema.alarms import (
 from fusion.schema.codec import decode_payload, encode
 from fusion.schema.findings import (
     DeviceHealth,
+    EventChance,
+    EventChances,
     Score,
     SignalEvidence,
     StreamFlow,
@@ -51,6 +53,8 @@ __all__ = [
     "Condition",
     "DeviceHealth",
     "Envelope",
+    "EventChance",
+    "EventChances",
     "Judgement",
     "Lost",
     "Message",

@@ -49,6 +49,26 @@ class SignalEvidence(Said):
     deviation: float = Field(description="Calibrated, in robust standard deviations, signed")
 
 
+class EventChance(Said):
+    """How likely it is that the event comes within a time."""
+
+    within_s: float
+    chance: float = Field(ge=0, le=1)
+
+
+class EventChances(Said):
+    """How likely an alarm like those that operators judged useful is, and what that rests on."""
+
+    within: tuple[EventChance, ...] = Field(description="The longer the time, the likelier.")
+    head: int = Field(description="Which head of the model version says so; the newest is highest.")
+    num_useful: int = Field(description="Alarms judged useful that it was fitted on")
+    num_nuisance: int = Field(description="Alarms judged a nuisance, for it normal running")
+    error: float | None = Field(
+        description="Mean distance of said chance and what happened, in the stretches that were "
+        "held back; None where that is not known"
+    )
+
+
 class Score(Said):
     """How far one tick lies from what was expected, and why."""
 
@@ -68,6 +88,12 @@ class Score(Said):
         default_factory=dict[str, float],
         description="Mean over the tick of every tag that a limit alarm watches, in the tag's "
         "unit; absent where nothing usable came.",
+    )
+    event_chances: EventChances | None = Field(
+        default=None,
+        # Without one a score is what it was before there were heads: older readers know it.
+        exclude_if=lambda said: said is None,
+        description="Only where a head was fitted on verdicts, and while surprise is below 1",
     )
 
 

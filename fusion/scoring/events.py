@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from fusion.errors import InputError, RecipeError
+from fusion.scoring.reliability import Reliability, reliability
 
 Floats = NDArray[np.floating]
 FILE = "event_head.safetensors"
@@ -34,9 +35,12 @@ LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 0.3
 DROPOUT = 0.2
 HELD_OUT_GROUPS = 0.2
+MIN_EVENT_GROUPS = 5
 MAX_WINDOWS = 4000
 """Neighbouring windows say the same: of more, some are taken, evenly in the canonical order."""
 MIN_HAZARD_LOGIT = -12.0
+MAX_FILE_BYTES = 16 * 2**20
+MAX_ENDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Labelled:
     """False: the recording ended before any event."""
     group_N: NDArray[np.int64]
     """Which machine or run; windows of one group never lie on both sides of a split."""
+    weight_N: Floats | None = None
+    """How many windows each stands for, where some were left out; without it, 1."""
 
     def __post_init__(self) -> None:
         """Refuse labels that cannot be."""
@@ -71,23 +77,12 @@ class Labelled:
             self.ticks_to_end_N[which_N],
             self.has_event_N[which_N],
             self.group_N[which_N],
+            None if self.weight_N is None else self.weight_N[which_N],
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Said chance against what happened, in bins of equal width; the table of a figure."""
-
-    said: tuple[float, ...]
-    happened: tuple[float, ...]
-    count: tuple[int, ...]
-
-    @property
-    def error(self) -> float:
-        """The expected calibration error: mean distance of both, weighted by count."""
-        total = sum(self.count)
-        rows = zip(self.said, self.happened, self.count, strict=True)
-        return sum(abs(s - h) * n for s, h, n in rows) / total if total else float("nan")
+    def weights(self) -> Floats:
+        """Return how many windows each stands for, [N]."""
+        return np.ones(len(self)) if self.weight_N is None else self.weight_N
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +97,11 @@ class EventHead:
     shift: float
     """Calibrated: logit of a hazard x scale + shift."""
     reliability: Reliability
+
+    @property
+    def num_features(self) -> int:
+        """How many numbers it sees of a tick."""
+        return self.arrays["mean"].shape[1]
 
     def within(self, features_NF: Floats) -> Floats:
         """Return the chance of the event within each interval's end, [N, K], growing along K."""
@@ -164,16 +164,59 @@ class EventHead:
         """Return the head in ``folder``.
 
         Raises:
-            InputError: There is none.
+            InputError: There is none, or what is there is none.
         """
         path = folder / FILE
         if not path.is_file():
             raise InputError(f"the folder must hold {FILE}, {folder} does not; fit a head first")
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["event_head"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        told = Reliability(tuple(header["said"]), tuple(header["happened"]), tuple(header["count"]))
-        return cls(tuple(header["grid"]), arrays, header["scale"], header["shift"], told)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(
+                f"an event head may have {MAX_FILE_BYTES} bytes, {path} has "
+                f"{path.stat().st_size}; fit it again"
+            )
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = json.loads((file.metadata() or {})["event_head"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            told = Reliability(
+                tuple(header["said"]), tuple(header["happened"]), tuple(header["count"])
+            )
+            head = cls(
+                tuple(header["grid"]), arrays, float(header["scale"]), float(header["shift"]), told
+            )
+            _require_whole(head)
+        except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as broken:
+            raise InputError(
+                f"{path} must be an event head, but: {broken!r}; fit it again"
+            ) from broken
+        return head
+
+
+def _require_whole(head: EventHead) -> None:
+    """Return when every array is there, of its shape, and a number everywhere."""
+    grid, arrays = head.grid_K, head.arrays
+    num_heads, num_features = arrays["mean"].shape
+    shapes = {
+        "mean": (num_heads, num_features),
+        "std": (num_heads, num_features),
+        "weight_1": (num_heads, HIDDEN, num_features),
+        "bias_1": (num_heads, HIDDEN),
+        "weight_2": (num_heads, len(grid), HIDDEN),
+        "bias_2": (num_heads, len(grid)),
+    }
+    if {name: array.shape for name, array in arrays.items()} != shapes or not num_heads:
+        raise ValueError(f"its arrays must be {shapes}")
+    if not (np.isfinite([head.scale, head.shift]).all() and (arrays["std"] > 0).all()):
+        raise ValueError("its calibration and its scales must be numbers, the scales above 0")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("its arrays must be numbers")
+    if not 0 < len(grid) <= MAX_ENDS or not all(type(end) is int for end in grid):
+        raise ValueError(f"its grid must be 1 to {MAX_ENDS} whole ticks")
+    if list(grid) != sorted(set(grid)) or grid[0] < 1:
+        raise ValueError("its grid must ascend from at least 1 tick")
+    rows = head.reliability
+    if len({len(rows.said), len(rows.happened), len(rows.count)}) != 1:
+        raise ValueError("its reliability must have as many of each")
 
 
 def fit_event_head(
@@ -181,8 +224,9 @@ def fit_event_head(
 ) -> EventHead:
     """Return the head fitted on four of five groups and calibrated on the fifth.
 
-    The order of windows does not matter. With fewer than five groups nothing can be held out: the
-    head is then not calibrated, and its reliability is that on its own windows.
+    The order of windows does not matter. Of groups with an event, and of those without, one in five
+    is held out. With an event in fewer than five groups nothing can be: the head is then not
+    calibrated, and nothing is known of its reliability.
 
     Raises:
         RecipeError: No event was seen, so nothing can be learned about it.
@@ -208,23 +252,39 @@ def fit_event_head(
     if len(grid_K) < 1 or grid_K[0] < 1 or (np.diff(grid_K) < 1).any():
         raise RecipeError(f"the grid must ascend from at least 1 tick, got {list(grid)}")
     ordered = _in_canonical_order(labelled)
-    groups = np.unique(ordered.group_N)
-    draw = np.random.default_rng(seed)
-    num_unseen = round(HELD_OUT_GROUPS * len(groups)) if len(groups) >= 5 else 0
-    unseen_groups = draw.permutation(groups)[:num_unseen]
-    is_unseen = np.isin(ordered.group_N, unseen_groups)
+    is_unseen = np.isin(ordered.group_N, _held_out(ordered, grid_K, seed))
     seen, unseen = ordered.part(~is_unseen), ordered.part(is_unseen)
-    if not len(unseen):
-        unseen = seen
     heads = [_fit_one(seen, grid_K, seed * 1000 + number) for number in range(num_heads)]
     arrays = {name: np.stack([head[name] for head in heads]) for name in heads[0]}
     nothing = Reliability((), (), ())
     raw = EventHead(tuple(int(k) for k in grid_K), arrays, 1.0, 0.0, nothing)
-    scale, shift = _calibrate(raw, unseen) if num_unseen else (1.0, 0.0)
+    if not len(unseen):
+        return raw
+    scale, shift = _calibrate(raw, unseen)
     found = EventHead(raw.grid_K, arrays, scale, shift, nothing)
     happened_NK, known_NK = outcomes(unseen, grid_K)
-    told = reliability(found.within(unseen.features_NF)[known_NK], happened_NK[known_NK])
+    weight_NK = np.broadcast_to(unseen.weights()[:, None], known_NK.shape)
+    told = reliability(
+        found.within(unseen.features_NF)[known_NK],
+        happened_NK[known_NK],
+        weight=weight_NK[known_NK],
+    )
     return EventHead(raw.grid_K, arrays, scale, shift, told)
+
+
+def _held_out(labelled: Labelled, grid_K: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return the groups to calibrate on; without an event among them no chance could be right."""
+    groups = np.random.default_rng(seed).permutation(np.unique(labelled.group_N))
+    is_before_N = labelled.has_event_N & (labelled.ticks_to_end_N <= grid_K[-1])
+    has_event = np.isin(groups, labelled.group_N[is_before_N])
+    if has_event.sum() < MIN_EVENT_GROUPS:
+        return groups[:0]
+    return np.concatenate(
+        [
+            part[: round(HELD_OUT_GROUPS * len(part))]
+            for part in (groups[has_event], groups[~has_event])
+        ]
+    )
 
 
 def outcomes(
@@ -246,23 +306,6 @@ def outcomes(
     return happened_NK, labelled.has_event_N[:, None] | is_watched_NK
 
 
-def reliability(said: Floats, happened: NDArray[np.bool_], *, num_bins: int = 10) -> Reliability:
-    """Return the table of the reliability figure; empty bins are left out.
-
-    Example:
-        >>> told = reliability(np.array([0.05, 0.95, 0.95]), np.array([False, True, False]))
-        >>> told.count, [round(h, 2) for h in told.happened], round(told.error, 3)
-        ((1, 2), [0.0, 0.5], 0.317)
-    """
-    bins = np.minimum((said * num_bins).astype(int), num_bins - 1)
-    rows = [
-        (float(said[bins == b].mean()), float(happened[bins == b].mean()), int((bins == b).sum()))
-        for b in np.unique(bins)
-    ]
-    said_B, happened_B, count_B = zip(*rows, strict=True) if rows else ((), (), ())
-    return Reliability(tuple(said_B), tuple(happened_B), tuple(count_B))
-
-
 def _in_canonical_order(labelled: Labelled) -> Labelled:
     """Return windows sorted by what they are, so that their order cannot change a sum."""
     keys = (*labelled.features_NF.T[::-1], labelled.ticks_to_end_N, labelled.group_N)
@@ -273,6 +316,7 @@ def _in_canonical_order(labelled: Labelled) -> Labelled:
         labelled.ticks_to_end_N[order],
         labelled.has_event_N[order],
         labelled.group_N[order],
+        None if labelled.weight_N is None else labelled.weight_N[order],
     )
 
 
@@ -285,12 +329,13 @@ def _fit_one(
     std_F = np.where(std_F > 1e-6, std_F, 1.0)
     x = torch.from_numpy(((labelled.features_NF - mean_F) / std_F).astype(np.float32))
     event_NK, at_risk_NK = (torch.from_numpy(v) for v in _hazard_targets(labelled, grid_K))
+    weight_N1 = _weights(labelled)
     first, second = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, len(grid_K))
     with torch.no_grad():
         first.weight.normal_(0, x.shape[1] ** -0.5, generator=noise)
         first.bias.zero_()
         second.weight.zero_()
-        rate_K = (event_NK.sum(0) + 0.5) / (at_risk_NK.sum(0) + 1.0)
+        rate_K = ((weight_N1 * event_NK).sum(0) + 0.5) / ((weight_N1 * at_risk_NK).sum(0) + 1.0)
         second.bias.copy_(torch.logit(rate_K).clamp_min(MIN_HAZARD_LOGIT))
     groups = [
         {"params": [first.weight, second.weight], "weight_decay": WEIGHT_DECAY},
@@ -301,7 +346,7 @@ def _fit_one(
     for _ in range(STEPS):
         kept = (torch.rand(len(x), HIDDEN, generator=noise) >= DROPOUT) / (1 - DROPOUT)
         logits = second(torch.relu(first(x)) * kept)
-        loss = _negative_log_likelihood(logits, event_NK, at_risk_NK)
+        loss = _negative_log_likelihood(logits, event_NK, weight_N1 * at_risk_NK)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -329,16 +374,23 @@ def _hazard_targets(
     return event_NK.astype(np.float32), at_risk_NK.astype(np.float32)
 
 
-def _negative_log_likelihood(logits_NK: Tensor, event_NK: Tensor, at_risk_NK: Tensor) -> Tensor:
-    """Return the mean over windows of ``-log P(what happened)``."""
+def _weights(labelled: Labelled) -> Tensor:
+    """Return how much each window counts, 1 on the mean; [N, 1]."""
+    weights_N = labelled.weights() / labelled.weights().mean()
+    return torch.from_numpy(weights_N.astype(np.float32))[:, None]
+
+
+def _negative_log_likelihood(logits_NK: Tensor, event_NK: Tensor, counts_NK: Tensor) -> Tensor:
+    """Return the mean over windows of ``-log P(what happened)``, as much as each counts."""
     each_NK = nn.functional.binary_cross_entropy_with_logits(logits_NK, event_NK, reduction="none")
-    return (each_NK * at_risk_NK).sum(dim=1).mean()
+    return (each_NK * counts_NK).sum(dim=1).mean()
 
 
 def _calibrate(head: EventHead, unseen: Labelled) -> tuple[float, float]:
     """Return scale and shift of the hazards' logits that make unseen groups likeliest."""
     grid_K = np.array(head.grid_K, np.int64)
     event_NK, at_risk_NK = (torch.from_numpy(v) for v in _hazard_targets(unseen, grid_K))
+    weight_N1 = _weights(unseen)
     hazards = np.clip(head._hazards(unseen.features_NF).mean(axis=0), 1e-9, 1 - 1e-9)  # noqa: SLF001
     logits_NK = torch.logit(torch.from_numpy(hazards)).float()
     scale, shift = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
@@ -346,7 +398,7 @@ def _calibrate(head: EventHead, unseen: Labelled) -> tuple[float, float]:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = _negative_log_likelihood(logits_NK * scale + shift, event_NK, at_risk_NK)
+        loss = _negative_log_likelihood(logits_NK * scale + shift, event_NK, weight_N1 * at_risk_NK)
         loss.backward()
         return loss
 

@@ -43,6 +43,8 @@ class Evidence:
     """Of the tags that limit alarms watch, in their units."""
     state_D: NDArray[np.float64]
     """Where the plant is in the embedding; by it episodes are told apart."""
+    ahead_D: NDArray[np.floating] | None = None
+    """Where it is heading, for chances of events: live's alone, so it is not packed."""
 
     def pack(self) -> tuple[str, bytes]:
         """Return it as a line of JSON and the bytes of its vectors, without losing a bit."""

@@ -47,7 +47,7 @@ def deviations(
     streams say. latent: embedding less its prediction. density: the embedding itself.
     """
     last = len(window.z_TD) - 1
-    scored = [(c, h) for c, h in enumerate(horizons_ticks) if h <= last]
+    due = list(enumerate(h for h in horizons_ticks if h <= last))
     for m, stream in enumerate(layout.streams):
         if window.presence_TM[last, m] == 0:
             continue
@@ -55,11 +55,11 @@ def deviations(
         now = window.readings_TR[last, columns]
         yield Deviation("chart", stream.name, _known(now))
         yield Deviation("density", stream.name, window.p_TMP[last, m].astype(np.float64))
-        for column, horizon in scored[1:]:
-            expected = window.readings_hat_THR[last - horizon, column, columns]
+        for row, horizon in due[1:]:
+            expected = window.readings_due_SR[row, columns]
             yield Deviation(f"innovation-{horizon}", stream.name, _known(now - expected))
-        for column, horizon in scored[-1:]:
-            predicted = window.p_hat_THMP[last - horizon, column, m]
+        if due:
+            predicted = window.p_due_SMP[-1, m]
             yield Deviation("latent", stream.name, _known(window.p_TMP[last, m] - predicted))
         if window.presence_TM[last].sum() > 1:
             told = window.cross_readings_TR[last, columns]
@@ -68,9 +68,8 @@ def deviations(
             yield Deviation("latent-contradiction", stream.name, _known(crossed))
     if window.presence_TM[last].all():
         yield Deviation("density", STATE, window.z_TD[last].astype(np.float64))
-        for column, horizon in scored[-1:]:
-            predicted = window.z_hat_THD[last - horizon, column]
-            yield Deviation("latent", STATE, _known(window.z_TD[last] - predicted))
+        if due:
+            yield Deviation("latent", STATE, _known(window.z_TD[last] - window.z_due_SD[-1]))
 
 
 class RunningDeviations:

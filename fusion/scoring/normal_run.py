@@ -60,9 +60,7 @@ class NormalRun:
             kept.vectors.append(each.vector.astype(np.float32))
         if is_learned:
             return
-        column, horizon = [(c, h) for c, h in enumerate(self._horizons) if h <= last][-1]
-        expected = window.readings_hat_THR[last - horizon, column]
-        self._residuals.append(window.readings_TR[last] - expected)
+        self._residuals.append(window.readings_TR[last] - window.readings_due_SR[-1])
         self._forecasts.append(window.forecast_HGQ.copy())
         self._came.append(window.readings_TR[last, self._tags])
 

@@ -15,6 +15,7 @@ from fusion.schema import Score, SignalEvidence
 from fusion.scoring.calibration import Calibration, is_alone
 from fusion.scoring.evidence import Evidence, Measured
 from fusion.scoring.forecasts import forecast_tags
+from fusion.scoring.foresight import Foresight
 from fusion.scoring.live_bands import LiveBands
 from fusion.scoring.members import (
     RunningDeviations,
@@ -24,6 +25,7 @@ from fusion.scoring.members import (
     owner,
 )
 from fusion.scoring.modes import mode_of
+from fusion.scoring.running_means import ahead_of
 from fusion.scoring.tails import TAIL
 
 MAX_SIGNALS = 6
@@ -42,6 +44,8 @@ class Scorer:
         self._model_version = model_version
         self._running = RunningDeviations()
         self._bands = LiveBands(plant)
+        self.foresight = Foresight(plant)
+        """Whoever has a head gives it one."""
 
     def update(self, window: WindowOutputs) -> Score:
         """Return the score of the window's newest tick. ``surprise`` 1 is the alarm threshold.
@@ -86,6 +90,7 @@ class Scorer:
             caveats=self._caveats(window, present),
             values=dict(values or {}),
             state_D=window.z_TD[-1].astype(np.float64),
+            ahead_D=ahead_of(window),
         )
 
     def judge(self, evidence: Evidence) -> Score:
@@ -100,13 +105,14 @@ class Scorer:
                 if rarity is not None:
                     rarities[key] = rarity
         surprises = {key: self._calibration.surprise(key, r) for key, r in rarities.items()}
+        surprise = max(surprises.values(), default=0.0)
         return Score(
             plant=str(self._plant.address),
             tick=evidence.tick,
             t_end_ns=tick_end_ns(evidence.tick, self._plant),
             model_version=self._model_version,
             mode=evidence.mode,
-            surprise=max(surprises.values(), default=0.0),
+            surprise=surprise,
             members=_strongest(surprises),
             shares=shares_of(rarities, evidence.present),
             present=evidence.present,
@@ -114,11 +120,14 @@ class Scorer:
             forecasts=self._bands.follow(evidence.tick, evidence.forecasts),
             caveats=evidence.caveats,
             values=evidence.values,
+            event_chances=self.foresight.follow(evidence.tick, evidence.ahead_D, surprise=surprise),
         )
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state between two ticks, for JSON."""
-        return {**self._running.snapshot(), "bands": self._bands.snapshot()}
+        kept = {**self._running.snapshot(), "bands": self._bands.snapshot()}
+        foresight = self.foresight.snapshot()
+        return kept if foresight is None else {**kept, "foresight": foresight}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from ``snapshot``."""
@@ -126,16 +135,15 @@ class Scorer:
         # A checkpoint from before bands followed says nothing about them.
         if "bands" in snapshot:
             self._bands.restore(snapshot["bands"])
+        if "foresight" in snapshot:
+            self.foresight.restore(snapshot["foresight"])
 
     def _signals(self, window: WindowOutputs) -> tuple[SignalEvidence, ...]:
         """Return the readings farthest from what was expected of them, worst first."""
         calibration = self._calibration
         last = len(window.z_TD) - 1
-        column, horizon = [(c, h) for c, h in enumerate(calibration.horizons_ticks) if h <= last][
-            -1
-        ]
         actual_R = window.readings_TR[last].astype(np.float64)
-        expected_R = window.readings_hat_THR[last - horizon, column].astype(np.float64)
+        expected_R = window.readings_due_SR[-1].astype(np.float64)
         deviation_R = np.nan_to_num((actual_R - expected_R) / calibration.residual_std_R)
         worst = np.argsort(-np.abs(deviation_R))[:MAX_SIGNALS]
         return tuple(

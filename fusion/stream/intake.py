@@ -50,6 +50,32 @@ RELEASED = Gate()
 """For records that carry their values and are written with the released schemas."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Which topics of a plant have run ahead, and which of their others that waits for."""
+
+    ahead: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+    """With unread records."""
+
+    @staticmethod
+    def to_hold(paces: Iterable[Pace]) -> set[str]:
+        """Return the topics that should wait until slower ones have caught up.
+
+        Plants share topics: where one has run ahead another may be behind. A topic that anybody
+        waits for goes on, or each of two plants would hold what the other waits for.
+
+        Example:
+            >>> one = Pace(ahead=frozenset({"p.telemetry"}), behind=frozenset({"p.audio"}))
+            >>> other = Pace(ahead=frozenset({"p.audio"}), behind=frozenset({"p.telemetry"}))
+            >>> Pace.to_hold([one]), Pace.to_hold([one, other])
+            ({'p.telemetry'}, set())
+        """
+        each = list(paces)
+        ahead = {topic for pace in each for topic in pace.ahead}
+        return ahead - {topic for pace in each for topic in pace.behind}
+
+
 @dataclass(slots=True)
 class Taken:
     """What one poll brought."""
@@ -127,30 +153,24 @@ class Intake:
         """Return what a repeat of the records kept since :meth:`positions` must decide alike."""
         return self._aligner.decisions()
 
-    def topics_ahead(self) -> set[str]:
-        """Return the topics whose streams have run far ahead of one that has unread records."""
+    def pace(self) -> Pace:
+        """Return the topics whose streams have run far ahead of others with unread records."""
         newest_ns = self._aligner.newest_ns()
-        if not newest_ns:
-            return set()
-        leader_ns = max(newest_ns.values())
-        behind = {
+        leader_ns = max(newest_ns.values(), default=0)
+        behind_ns = {
             name: newest_ns.get(name, 0)
-            for name in self._topic_of
-            if leader_ns - newest_ns.get(name, 0) > self._max_ahead_ns
+            for name, topic in self._topic_of.items()
+            if leader_ns - newest_ns.get(name, 0) > self._max_ahead_ns and self._has_unread(topic)
         }
-        slowest_ns = min(
-            (at_ns for name, at_ns in behind.items() if self._has_unread(self._topic_of[name])),
-            default=None,
-        )
-        if slowest_ns is None:
-            return set()
+        if not behind_ns:
+            return Pace()
+        slowest_ns = min(behind_ns.values())
         ahead = {
             self._topic_of[name]
             for name, at_ns in newest_ns.items()
             if at_ns - slowest_ns > self._max_ahead_ns
         }
-        # A topic that carries a slow stream too must go on.
-        return ahead - {self._topic_of[name] for name in behind}
+        return Pace(frozenset(ahead), frozenset(self._topic_of[name] for name in behind_ns))
 
     def skip_to(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note that everything below ``positions`` was read, whoever it was for."""

@@ -6,6 +6,7 @@ known to its meter. Its alarms are those that it would have raised, on states of
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from fusion.alarms import AlarmEngine
@@ -16,6 +17,8 @@ from fusion.plant import Plant
 from fusion.rollout.metering import Meter
 from fusion.scoring import Scorer
 from fusion.stream.windows import WindowEncoder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -28,13 +31,22 @@ class Shadow:
     scorer: Scorer
     alarms: AlarmEngine
     meter: Meter
+    _told: str = ""
 
     def follow(self, observation: Observation, *, is_new: bool) -> None:
         """Score ``observation``; one that is not new only rebuilds the window."""
         try:
-            window = self.windows.push(observation)
+            self._follow(observation, is_new=is_new)
         except InferenceUnavailableError:
             return  # (the meter has counted it; a window with a hole begins anew)
+        except Exception as broken:
+            self.meter.called(0.0, has_failed=True)
+            if repr(broken) != self._told:
+                self._told = repr(broken)
+                log.exception("%s, in shadow, fails; it is counted", self.model_version)
+
+    def _follow(self, observation: Observation, *, is_new: bool) -> None:
+        window = self.windows.push(observation)
         if window is not None and is_new:
             # Limits on plain tags too: its alarms are counted beside those of the other version.
             values = tag_values(observation, self.plant)

@@ -29,6 +29,7 @@ from fusion.schema import (
 )
 from fusion.stream.chain import Chain
 from fusion.stream.checkpoint import ShardCheckpoint
+from fusion.stream.intake import Pace
 from fusion.stream.placement import require_onward
 
 
@@ -204,7 +205,7 @@ class Shard:
 
     def topics_ahead(self) -> set[str]:
         """Return the topics that should wait until slower ones have caught up."""
-        return {topic for chain in self.chains.values() for topic in chain.intake.topics_ahead()}
+        return Pace.to_hold(chain.intake.pace() for chain in self.chains.values())
 
     def counts(self) -> dict[TopicPartition, Counts]:
         """Return what became of every record, per partition."""

@@ -38,7 +38,7 @@ def judge(
 ) -> Verdict:
     """Return the verdict on ``evidence``, the next tick that has a window."""
     score = scorer.judge(evidence)  # -> surprise and forecasts, explained
-    events = alarms.update(score)  # -> alarms, after delays
+    events = alarms.update(_lasting(score))  # -> alarms, after delays
     if recall is not None:
         recall.follow(score, evidence.state_D)
         events = [recall.tell(event, alarms) for event in events]  # -> what was alike before
@@ -46,6 +46,16 @@ def judge(
         return Verdict(score, events)
     health = read_health()
     return Verdict(score, events, health, alarms.health(health))
+
+
+def _lasting(score: Score) -> Score:
+    """Return what the journal of the alarms keeps of ``score``, for years.
+
+    Chances are of the moment and of a head that a backfill does not have.
+    """
+    if score.event_chances is None:
+        return score
+    return score.model_copy(update={"event_chances": None})
 
 
 def is_health_due(tick: int, plant: Plant) -> bool:

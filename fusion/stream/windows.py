@@ -17,7 +17,7 @@ from fusion.alignment import Observation
 from fusion.errors import ModelBrokenError
 from fusion.features import Normaliser, extract, held
 from fusion.manifest import Manifest
-from fusion.model.outputs import WindowOutputs
+from fusion.model.outputs import WindowOutputs, by_today_s_names
 from fusion.plant import Plant
 from fusion.ports import Inference
 
@@ -50,7 +50,7 @@ class WindowEncoder:
         self._inference = inference
         self._plant = plant
         self._normaliser = normaliser
-        self._horizons = np.array(manifest.horizons_ticks)
+        self._horizons = manifest.horizons_ticks
         self._num_ticks = manifest.window_ticks
         self._ticks: list[_Tick] = []
 
@@ -129,7 +129,7 @@ class WindowEncoder:
             return np.stack([each.arrays[name] for each in windows])
 
         setpoints_BTU = stacked("setpoints")
-        predicted = self._ask(
+        told = self._ask(
             "predictor",
             {
                 "z": stacked("z"),
@@ -138,6 +138,7 @@ class WindowEncoder:
                 "readings": np.nan_to_num(stacked("readings")),
             },
         )
+        predicted = by_today_s_names(told, self._num_ticks, self._horizons)
         return [
             WindowOutputs(
                 tick=each.tick.tick,
@@ -147,9 +148,10 @@ class WindowEncoder:
                 cross_TMP=each.arrays["cross"],
                 readings_TR=each.arrays["readings"],
                 cross_readings_TR=each.arrays["cross_readings"],
-                z_hat_THD=predicted["z_hat"][index],
-                p_hat_THMP=predicted["p_hat"][index],
-                readings_hat_THR=predicted["readings_hat"][index],
+                z_due_SD=predicted["z_due"][index],
+                p_due_SMP=predicted["p_due"][index],
+                readings_due_SR=predicted["readings_due"][index],
+                z_ahead_HD=predicted["z_ahead"][index],
                 forecast_HGQ=predicted["forecast"][index],
                 setpoints_TU=each.arrays["setpoints"],
                 usable=each.tick.usable,
@@ -160,5 +162,5 @@ class WindowEncoder:
     def _plan(self, setpoints_TU: Floats) -> Floats:
         """Return the set-points at each target [T, H, U]; beyond the window they are held."""
         num_ticks = len(setpoints_TU)
-        ahead_TH = np.arange(num_ticks)[:, None] + self._horizons
+        ahead_TH = np.arange(num_ticks)[:, None] + np.array(self._horizons)
         return setpoints_TU[np.minimum(ahead_TH, num_ticks - 1)]

@@ -1,7 +1,4 @@
-"""What a small head sees of a recording: running means of frozen embeddings and what follows.
-
-A single tick is noisy and a window of 24 is short beside wear; running means at several time
-constants hold the whole past in a vector of fixed size, as the scores' accumulated members do.
+"""What a small head sees of a recording: running means of what frozen embeddings expect, and age.
 
 Shapes: N ticks of one recording, X values of a tick, D embedding, T ticks of a window, H horizons,
 F features.
@@ -18,10 +15,10 @@ from numpy.typing import NDArray
 from fusion.alignment import Observation
 from fusion.features import extract, held
 from fusion.plant import Plant
+from fusion.scoring.running_means import RunningMeans
 from fusion.training.loop import Trained
 
 Floats = NDArray[np.floating]
-SPANS_TICKS = (4, 16, 64)
 
 
 @torch.no_grad()
@@ -51,29 +48,15 @@ def raw_features(observations: Sequence[Observation], trained: Trained, plant: P
 
 
 def running_features(values_NX: NDArray[np.floating]) -> Floats:
-    """Return running means at each span and the logarithm of the ticks seen, [N, 3 X + 1]."""
-    values_NX = values_NX.astype(np.float64)
-    age_N1 = np.log1p(np.arange(len(values_NX), dtype=np.float64))[:, None]
-    return np.concatenate(
-        [*(running_mean(values_NX, span) for span in SPANS_TICKS), age_N1], axis=1
-    )
+    """Return running means at each span and the logarithm of the ticks seen, [N, 3 X + 1].
 
-
-def running_mean(values_NX: Floats, span_ticks: int) -> Floats:
-    """Return the exponentially weighted mean of all ticks up to each one, [N, X].
-
-    Weights sum to 1 from the first tick on, so a short past is averaged, not drawn towards 0.
+    The ticks seen tell the age of an engine that is new at the first; a plant that is recorded
+    from some day on has none, and its head does without (``flows/feedback.py``).
 
     Example:
-        >>> running_mean(np.array([[1.0], [1.0], [4.0]]), span_ticks=1).ravel().tolist()
-        [1.0, 1.0, 4.0]
-        >>> running_mean(np.array([[1.0], [3.0]]), span_ticks=3).ravel().round(2).tolist()
-        [1.0, 2.33]
+        >>> running_features(np.array([[1.0], [1.0], [4.0]])).shape
+        (3, 4)
     """
-    new = 2 / (span_ticks + 1)
-    mean_NX = np.empty_like(values_NX)
-    total, weight = np.zeros(values_NX.shape[1]), 0.0
-    for index, values in enumerate(values_NX):
-        total, weight = (1 - new) * total + new * values, (1 - new) * weight + new
-        mean_NX[index] = total / weight
-    return mean_NX
+    means = RunningMeans()
+    age_N1 = np.log1p(np.arange(len(values_NX), dtype=np.float64))[:, None]
+    return np.concatenate([np.stack([means.step(each) for each in values_NX]), age_N1], axis=1)

@@ -6,6 +6,7 @@ gauges of held-out windows at the start, along the way and at the end.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from fusion.training.parallel import ONE_PROCESS, Ranks
 from fusion.training.recipe import Recipe
 from fusion.training.response import fit_response
 from fusion.training.windows import Windows
+
+log = logging.getLogger(__name__)
 
 GAUGE_WINDOWS = 64
 GOLDEN_WINDOWS = 3
@@ -115,9 +118,12 @@ def train(
                 checkpoint.save(run, checkpoint_dir, step=step, identity=identity)
             gauges = measure(model, gauge_batch)
             trained.history.append({"step": step, **gauges})
-            problem = _diverged(trained.history) or (
-                None if may_collapse else _collapsed(trained.history)
-            )
+            problem = _diverged(trained.history)
+            collapse = _collapsed(trained.history)
+            if collapse is not None and may_collapse:
+                log.warning("%s: not here, where the rest is measured all the same", collapse)
+            elif problem is None:
+                problem = collapse
             if ranks.any(is_so=problem is not None):
                 on_step(StepReport(step, recipe.steps, {}, gauges))
                 raise CollapseError(problem or "the embedding collapsed in another process")

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from fusion.errors import RecipeError
 from fusion.model.across import Across, Alone
@@ -76,13 +75,19 @@ class ProcessGroup:
         self.size = distributed.get_world_size()
         is_gpu = distributed.get_backend() == "nccl"
         self._device = torch.device("cuda" if is_gpu else "cpu")
+        # Not compiled: all processes must send and wait in one order. (Said here, since it brings
+        # torch's compiler along: without that every process of the product starts seconds earlier.)
+        self._sum: Callable[[Tensor], Tensor] = torch.compiler.disable(_Sum.apply)  # type: ignore[assignment]
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of ``values`` over all processes, through which gradients flow."""
-        return _sum(values)
+        return self._sum(values)
 
     def share(self, model: nn.Module) -> nn.Module:
         """Return ``model`` such that ``backward`` leaves gradients averaged over the processes."""
+        # (It brings the compiler along too.)
+        from torch.nn.parallel import DistributedDataParallel  # noqa: PLC0415
+
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
     def own(self, numbers_B: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -134,7 +139,3 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return _Sum.forward(ctx, gradients[0])
-
-
-# Not compiled: all processes must send and wait in one order.
-_sum: Callable[[Tensor], Tensor] = torch.compiler.disable(_Sum.apply)  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fusion.plant.described import Described
 from fusion.plant.devices.described import DescribedDevice, Login, TagSource
@@ -67,12 +67,24 @@ class JsonRule(Described):
         default=(True, "good", "Good", "GOOD", 192), description="What it says when all is well."
     )
 
+    @field_validator("topic")
+    @classmethod
+    def _wildcards_are_levels(cls, topic: str) -> str:
+        *before, last = topic.split("/")
+        is_right = all("+" not in level or level == "+" for level in (*before, last))
+        if not is_right or any("#" in level for level in before) or ("#" in last and last != "#"):
+            raise ValueError(
+                f"a topic must have + only as a whole level and # only as the last one, got "
+                f"{topic!r}; correct it"
+            )
+        return topic
+
 
 class MqttJsonDevice(_Mqtt):
     """JSON on topics of an MQTT broker."""
 
     protocol: Literal["mqtt-json"]
-    rules: tuple[JsonRule, ...] = Field(min_length=1, max_length=1_000)
+    rules: tuple[JsonRule, ...] = Field(min_length=1, max_length=10_000)
     on_change: bool = Field(
         default=False,
         description="True where a value is published only when it changes: it then holds as long "
