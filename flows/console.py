@@ -1,9 +1,14 @@
-"""The console on this machine's settings: builds its ports, serves it, tells the first password."""
+"""The console on this machine's settings: builds its ports, serves it, tells the first password.
+
+What a model is needed for (evidence, what-if, a step of a version) is imported when it is first
+asked for: PyTorch takes a gigabyte, and a console that lists alarms needs none of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -15,18 +20,17 @@ from flows import wiring
 from flows.health import serve_health
 from flows.metrics.console import ConsoleMetrics
 from flows.models import models_of, newest_model
-from flows.rollout import promote, rollback
 from flows.rollout_journal import journal_of
 from flows.rollout_seen import read_seen
 from flows.settings import Settings
-from flows.what_if import open_what_if, shown_tags
 from flows.witness import RecordedWitness
 from fusion.errors import InputError, SettingsError
 from fusion.manifest import Manifest, load_manifest
-from fusion.planning import Candidate, Goal
-from fusion.planning import what_if as compare
 from fusion.plant import Plant, Tag
 from fusion.ports import Source
+
+if TYPE_CHECKING:
+    from fusion.planning import Candidate
 
 GROUP = "console"
 """Commits nothing: every console reads everything for itself."""
@@ -89,6 +93,8 @@ def _take_step(step: Step, settings: Settings) -> str:
             f"a step must come after what was seen, revision {step.revision}, and another one was "
             f"faster: {state.told()}; look again"
         )
+    from flows.rollout import promote, rollback  # noqa: PLC0415 PyTorch: once somebody takes a step
+
     if not step.version:
         return rollback(settings, step.plants[0], who=step.who, why=step.why).told()
     return promote(
@@ -115,8 +121,13 @@ def _figures(plant: Plant, revision: int, settings: Settings) -> list[Beside]:
 
 
 def _compare(plant: Plant, moved: Mapping[str, float], settings: Settings) -> Compared:
+    model_dir = newest_model(settings, plant)  # where there is none, nothing need be imported
+    from flows.what_if import open_what_if, shown_tags  # noqa: PLC0415 PyTorch: once somebody asks
+    from fusion.planning import Goal  # noqa: PLC0415
+    from fusion.planning import what_if as compare  # noqa: PLC0415
+
     goal = Goal(())
-    with open_what_if(plant, newest_model(settings, plant), settings) as asked:
+    with open_what_if(plant, model_dir, settings) as asked:
         plans = compare(asked.reader, goal, scenarios={"asked for": dict(moved)}, search=None)
         tags = shown_tags(plant, goal, [])
         return Compared(

@@ -50,10 +50,7 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
 
         return lambda position: FolderSession(plant, device, position, clock=clock)
     if isinstance(device, OpcUaDevice):
-        from connectors.opcua import OpcUaSession
-
-        password = read_password(device.name, device.login)
-        return lambda position: OpcUaSession(device, position, clock=clock, password=password)
+        return _opcua_opener(device, clock)
     if isinstance(device, MqttJsonDevice | SparkplugDevice):
         return _mqtt_opener(device, clock)
     if isinstance(device, ModbusDevice):
@@ -70,6 +67,15 @@ def session_opener(plant: Plant, device: Device) -> Callable[[str | None], Devic
     raise AssertionError(f"a device of the plant file is not wired: {device.protocol}")
 
 
+def _opcua_opener(device: OpcUaDevice, clock: Clock) -> Callable[[str | None], DeviceSession]:
+    from connectors.opcua import HistoryPatience, OpcUaSession
+
+    password, patience = read_password(device.name, device.login), HistoryPatience()
+    return lambda position: OpcUaSession(
+        device, position, clock=clock, password=password, patience=patience
+    )
+
+
 def _mqtt_opener(device: MqttDevice, clock: Clock) -> Callable[[str | None], DeviceSession]:
     from connectors.mqtt import JsonRules, MqttSession, SparkplugHost
 
@@ -79,7 +85,7 @@ def _mqtt_opener(device: MqttDevice, clock: Clock) -> Callable[[str | None], Dev
         if isinstance(device, MqttJsonDevice):
             return MqttSession(device, JsonRules(device), clock=clock, password=password)
         host = SparkplugHost(device, clock=clock)
-        return MqttSession(device, host, clock=clock, password=password, will=host.will)
+        return MqttSession(device, host, clock=clock, password=password)
 
     return open_session
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flows.line_journal import LineJournal
 from flows.settings import Settings
 from fusion.plant import Plant
@@ -34,12 +36,15 @@ def drift_history(settings: Settings, plant: Plant) -> DriftHistory:
     return history_of(drift_journal_of(settings, plant).entries(), str(plant.address))
 
 
-def keep_record(settings: Settings, plant: Plant, record: DriftRecord) -> None:
-    """Keep a check; one that is kept already is kept once."""
-    drift_journal_of(settings, plant).extend(
-        lambda entries: [] if any(_is_same(each, record) for each in entries) else [record]
-    )
+def keep_record(settings: Settings, plant: Plant, record: DriftRecord) -> DriftRecord:
+    """Keep a check and return what is kept: of equal checks the first, whoever repeats them."""
+    kept = record
 
+    def news(entries: Sequence[DriftRecord | Intended | Started | Ended]) -> list[DriftRecord]:
+        nonlocal kept
+        before = [e for e in entries if isinstance(e, DriftRecord) and e.id == record.id]
+        kept = before[0] if before else record
+        return [] if before else [record]
 
-def _is_same(entry: DriftRecord | Intended | Started | Ended, record: DriftRecord) -> bool:
-    return isinstance(entry, DriftRecord) and entry.id == record.id
+    drift_journal_of(settings, plant).extend(news)
+    return kept

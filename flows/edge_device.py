@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--beat-fd", type=int, required=True)
     told = parser.parse_args()
     # What libraries say of connections reaches people as our states, once and with the mend.
-    for library in ("kafka", "asyncua", "mqtt", "pymodbus", "libav", "urllib3"):
+    for library in ("kafka", "asyncua", "pymodbus", "libav", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     parent = _Parent(told.beat_fd)
     parent.beat()

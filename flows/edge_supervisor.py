@@ -35,7 +35,8 @@ _COLOURS = {"connected": "green", "ended": "green", "connecting": "yellow", "wai
 def become_supervisor(plant_file: Path, devices: Sequence[str], *, hang_s: float) -> NoReturn:
     """Let this process be the supervisor and nothing else: same number, same terminal."""
     named = [word for device in devices for word in ("--device", device)]
-    command = ["-m", "flows.edge_supervisor", str(plant_file), *named, "--hang-s", f"{hang_s:g}"]
+    module = ["-m", "flows.entry", "flows.edge_supervisor"]
+    command = [*module, str(plant_file), *named, "--hang-s", f"{hang_s:g}"]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 our own module

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows import wiring
@@ -34,6 +35,7 @@ from fusion.training.package import (
 NETWORKS = (ENCODER, PREDICTOR)
 LABELS_FILE = "labels.txt"
 SERVING_FILE = "serving.json"
+BATCHING, DEVICE, FILES = "batching", "device", "files"
 INT8 = "int8"
 
 
@@ -52,15 +54,25 @@ def triton_names(manifest: Manifest) -> dict[str, str]:
 
 
 def export_to_triton(
-    model_dir: Path, repository: Path, *, backend: wiring.Backend, batching: wiring.Batching
+    model_dir: Path,
+    repository: Path,
+    *,
+    backend: wiring.Backend,
+    batching: wiring.Batching | None,
+    device: wiring.Device | None = None,
+    device_if_new: wiring.Device = "cpu",
 ) -> Exported:
     """Put the model version in ``model_dir`` into ``repository``, whole or not at all.
 
-    What is there already is left alone when it is the same version with the same content.
+    What is there already is left alone when it is the same version with the same content. Without
+    ``batching`` it may have any, and gets the default where it is new; without ``device`` it may be
+    for any, and is for ``device_if_new`` where it is new.
 
     Raises:
         ParityError: Its ONNX networks do not answer the golden windows as the model did.
-        InputError: ``model_dir`` is no model, or the repository holds another one of that name.
+        InputError: ``model_dir`` is no model, or the repository holds another one of that name,
+            or this one for another device or with other batching than what is asked for, or the
+            backend cannot use the device.
     """
     manifest = load_manifest(model_dir)
     deviations = check_parity(model_dir)
@@ -72,11 +84,12 @@ def export_to_triton(
         serving = {
             "network": network,
             "backend": backend,
+            DEVICE: device or device_if_new,
             "precision": manifest.precision,
             "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         }
         if target.exists():
-            _require_same(target, serving)
+            _require_same(target, serving, batching, is_any_device=device is None)
             continue
         was_there = False
         with new_folder(target) as folder:
@@ -87,9 +100,14 @@ def export_to_triton(
                 network=network,
                 name=name,
                 backend=backend,
-                batching=batching,
+                device=device or device_if_new,
+                batching=batching or wiring.Batching(),
             )
-            (folder / SERVING_FILE).write_text(json.dumps(serving, indent=2), encoding="utf-8")
+            kept = serving | {
+                BATCHING: asdict(batching or wiring.Batching()),
+                FILES: _hashes(folder),
+            }
+            (folder / SERVING_FILE).write_text(json.dumps(kept, indent=2), encoding="utf-8")
     return Exported(names, deviations, was_there)
 
 
@@ -170,12 +188,13 @@ def _fill(
     network: str,
     name: str,
     backend: wiring.Backend,
+    device: wiring.Device,
     batching: wiring.Batching,
 ) -> None:
     inputs, outputs = load_golden(model_dir, network)
     labels = {"cross_readings": LABELS_FILE} if network == ENCODER else {}
     config = wiring.model_config(
-        name, backend, inputs, outputs, label_files=labels, batching=batching
+        name, backend, inputs, outputs, label_files=labels, batching=batching, device=device
     )
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     (folder / LABELS_FILE).write_text(_labels(manifest), encoding="utf-8")
@@ -204,29 +223,76 @@ def _labels(manifest: Manifest) -> str:
     )
 
 
-def _require_same(target: Path, serving: dict[str, str]) -> None:
+def _require_same(
+    target: Path,
+    serving: dict[str, str],
+    batching: wiring.Batching | None,
+    *,
+    is_any_device: bool,
+) -> None:
     try:
         kept = json.loads((target / SERVING_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = None
-    if kept != serving:
-        raise InputError(
-            f"a version never changes, but {target} holds {kept} and this export is {serving}; "
-            "remove that folder once no server has loaded it, or train a new version"
+        has, was_asked, hashes = dict(kept), kept.get(BATCHING), kept.get(FILES)
+    except (OSError, ValueError, AttributeError):
+        has, was_asked, hashes = {}, None, None
+    has = {key: value for key, value in has.items() if key not in {BATCHING, FILES}}
+    if has:  # (what was exported before there was a choice is for the CPU)
+        has = {DEVICE: "cpu"} | has
+    if has and is_any_device and has[DEVICE] != serving[DEVICE]:
+        logging.getLogger(__name__).warning(
+            "%s was exported for the %s, and runs there: FUSION_TRITON_DEVICE=%s is for what is "
+            "exported from now on",
+            target.name,
+            has[DEVICE],
+            serving[DEVICE],
         )
-    network = target / "1" / "model.onnx"
-    code = target / "1" / "model.py"
-    is_code_ours = serving["backend"] != "python" or _same_bytes(code, wiring.PYTHON_MODEL)
-    if not is_code_ours or _sha256(network) != serving["sha256"]:
-        changed = network if is_code_ours else code
+        serving = serving | {DEVICE: has[DEVICE]}
+    if has != serving:
+        raise InputError(
+            f"a version never changes, but {target} holds {has or None} and this export is "
+            f"{serving}; remove that folder once no server has loaded it, or train a new version"
+        )
+    if changed := _changed(target, serving, hashes):
         raise InputError(
             f"{changed} must be as it was exported, and is not; find out who changed it, remove "
             f"{target} and export again"
         )
+    if batching is not None and was_asked not in (None, asdict(batching)):
+        raise InputError(
+            f"{target} is there with other batching: it has {was_asked}, asked for is "
+            f"{asdict(batching)}; remove that folder once no server has loaded it, and export again"
+        )
 
 
-def _sha256(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+def _changed(
+    target: Path, serving: dict[str, str], hashes: Mapping[str, str] | None
+) -> Path | None:
+    """Return a file of an exported network that is not as it was written."""
+    if hashes is not None:
+        now = _hashes(target)
+        differs = sorted(name for name in {*now, *hashes} if now.get(name) != hashes.get(name))
+        return target / differs[0] if differs else None
+    # Exported before every file was hashed.
+    network, code = target / "1" / "model.onnx", target / "1" / "model.py"
+    if serving["backend"] == "python" and not _same_bytes(code, wiring.PYTHON_MODEL):
+        return code
+    return None if network.is_file() and _sha256(network) == serving["sha256"] else network
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return what each file of ``folder`` but the list itself hashes to, by its path inside.
+
+    What the server's Python compiles from our model.py is its own; it may write there.
+    """
+    return {
+        file.relative_to(folder).as_posix(): _sha256(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != SERVING_FILE and file.parent.name != "__pycache__"
+    }
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _same_bytes(file: Path, other: Path) -> bool:

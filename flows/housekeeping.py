@@ -1,4 +1,4 @@
-"""Keeps disks from filling: upkeep of the lake, old retrainings, versions that nobody needs."""
+"""Keeps disks from filling: the lake's upkeep, old retrainings, versions that nobody needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import wiring
+from flows.event_heads import heads_of_version
 from flows.lake import named_versions
 from flows.models import models_of
 from flows.retraining_run import one_at_a_time, runs_of
@@ -41,7 +42,8 @@ def tidy(
 
     Of retrainings that ended before ``keep_days`` everything goes; of younger refused ones the
     candidate stays for a look. Of model versions stay the ``keep_models`` newest, and whatever the
-    journal's last state names; what the journal ever named stays for ``keep_days``.
+    journal's last state names; what the journal ever named stays for ``keep_days``. A version's
+    event heads go with it.
 
     Raises:
         InputError: A retraining of the plant runs now.
@@ -51,7 +53,9 @@ def tidy(
         before_ns = wiring.open_clock().now_ns() - round(keep_days * 86_400 * NANOSECONDS)
         runs = _old_runs(settings, plant, before_ns)
         models = _old_models(settings, plant, before_ns, keep_models)
-        for path in (*runs, *models):
+        # What a head learned means nothing without its version.
+        heads = [heads for each in models if (heads := heads_of_version(each)).is_dir()]
+        for path in (*runs, *heads, *models):
             say(f"removing {path}")
             _remove(path)
     # Versions that went no longer keep files of the lake.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import wiring
-from flows.export import triton_names
+from flows.event_heads import HeadWatch
 from flows.rollout_watch import RolloutWatch, Watched
-from flows.serving import open_serving
+from flows.serving import end_serving, open_serving
 from flows.settings import Settings
 from flows.trust import trusted_model
 from fusion.alarms import AlarmEngine
-from fusion.errors import InferenceUnavailableError, InputError
+from fusion.errors import InputError
 from fusion.features import Normaliser
 from fusion.manifest import Manifest, load_manifest
 from fusion.plant import Plant
@@ -51,6 +49,7 @@ class Served:
     calibration: Calibration
     normaliser: Normaliser
     meter: Meter
+    heads: HeadWatch
 
     @property
     def version(self) -> str:
@@ -62,8 +61,10 @@ class Served:
         return WindowEncoder(self.inference, plant, self.manifest, self.normaliser)
 
     def scorer(self, plant: Plant) -> Scorer:
-        """Return a scorer of ``plant`` that has seen nothing yet."""
-        return Scorer(self.calibration, plant, self.version)
+        """Return a scorer of ``plant`` that has seen nothing yet, with the newest event head."""
+        scorer = Scorer(self.calibration, plant, self.version)
+        scorer.foresight.head = self.heads.newest(self.model_dir, plant)
+        return scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class InService:
         self._settings = settings
         self._clock = clock
         self._rollout = rollout
+        self._heads = HeadWatch(settings, clock)
         self._open: dict[tuple[Path, bool], _Opened] = {}
         if rollout is not None:
             rollout.open_probe = self._opened
@@ -123,10 +125,18 @@ class InService:
             listens = self._listen(each, meters)
             models[str(each.plant.address)] = Model(each.plant, served, listens)
         self.models = models
+        if self._rollout is not None and (now := self._rollout.watched()) != list(watched):
+            # One was refused for a plant: no plant before it goes on with it.
+            self.bring(now)
         self._close_unused()
 
     def has_changed(self, live: Live) -> bool:
-        """Return whether other versions are in service than a moment ago."""
+        """Return whether other versions are in service than a moment ago.
+
+        A newer event head of a version that is needs nothing to be opened anew.
+        """
+        if self._heads.is_due():
+            self._renew_heads(live)
         if self._rollout is None or not self._rollout.look():
             return False
         for shard in live.shards.values():
@@ -139,6 +149,13 @@ class InService:
         """Free everything."""
         self.models = {}
         self._close_unused()
+
+    def _renew_heads(self, live: Live) -> None:
+        for shard in live.shards.values():
+            for address, chain in shard.chains.items():
+                model = self.models[address]
+                head = self._heads.newest(model.served.model_dir, model.plant)
+                chain.scorer.foresight.head = head
 
     def _listen(self, each: Watched, meters: dict[str, Meter]) -> Served | None:
         if each.shadow_dir is None:
@@ -171,7 +188,7 @@ class InService:
         if self._rollout is not None:
             meter = self._rollout.meter(version)
         else:
-            meter = meters.setdefault(version, Meter(self._clock))
+            meter = meters.setdefault(version, Meter(self._clock, tick_s=plant.tick_s))
         return Served(
             model_dir,
             opened.manifest,
@@ -179,6 +196,7 @@ class InService:
             opened.calibration,
             opened.normaliser,
             meter,
+            self._heads,
         )
 
     def _opened(self, model_dir: Path) -> Inference | None:
@@ -195,11 +213,5 @@ class InService:
             opened = self._open.pop(key)
             opened.inference.close()
             # (At the end of the process the server keeps what the next one will ask for.)
-            if self.models and key[0] not in still_open and self._settings.inference == "triton":
-                self._unload(opened.manifest)
-
-    def _unload(self, manifest: Manifest) -> None:
-        try:
-            wiring.unload_from_triton(self._settings, triton_names(manifest).values())
-        except InferenceUnavailableError as away:
-            logging.getLogger(__name__).info("%s", away)
+            if self.models and key[0] not in still_open:
+                end_serving(opened.manifest, self._settings)

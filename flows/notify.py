@@ -21,11 +21,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows import wiring
+from flows.notices import Outbox, Say
 from flows.settings import Settings
 from fusion.alarms.channels import Notifications, parse_notifications
 from fusion.alarms.routing import Router, Told
 from fusion.errors import BrokerUnavailableError, InputError, NotifierUnavailableError
-from fusion.plant import NANOSECONDS, Plant
+from fusion.plant import Plant
 from fusion.ports import Clock, Notice, Notifier, Source
 from fusion.schema import AlarmEvent, Record, TopicPartition
 
@@ -34,59 +35,6 @@ PROBE_POLLS = 10
 """After so many polls without a line the broker is asked whether it is there."""
 BROKER_PAUSE_S = 2.0
 TELL_EVERY_S = 0.5
-PAUSES_S = (5.0, 15.0, 60.0, 300.0)
-"""A channel that did not take a notice is left alone for so long."""
-Say = Callable[[str], None]
-
-
-class Outbox:
-    """What is to be handed over: of one alarm, route and channel only the newest notice."""
-
-    def __init__(self, notifiers: Mapping[str, Notifier], clock: Clock, say: Say) -> None:
-        self._notifiers, self._clock, self._say = notifiers, clock, say
-        self.waiting: dict[str, Told] = {}
-        self._num_vain: dict[str, int] = {}
-        self._again_ns: dict[str, int] = {}
-
-    def put(self, told: Told) -> None:
-        """Take one more; an older one of the same kind that nobody took is no longer news."""
-        self.waiting[told.notice.id.rpartition(":")[0]] = told
-
-    def has_channel(self, name: str) -> bool:
-        """Whether there still is such a channel."""
-        return name in self._notifiers
-
-    def drop_answered(self, router: Router) -> bool:
-        """Take out what somebody has answered, or has ended; whether there was any."""
-        over = [key for key, told in self.waiting.items() if not router.is_due(told)]
-        for key in over:
-            self._say(
-                f"{self.waiting.pop(key).notice.name}: answered or over before it was handed over"
-            )
-        return bool(over)
-
-    def send(self) -> bool:
-        """Hand over what can be; whether anything was taken. A channel that is away is retried."""
-        is_taken = False
-        for key, told in list(self.waiting.items()):
-            if self._clock.monotonic_ns() < self._again_ns.get(told.channel, 0):
-                continue
-            try:
-                self._notifiers[told.channel].notify(told.notice)
-            except NotifierUnavailableError as away:
-                num_vain = self._num_vain.get(told.channel, 0)
-                pause_s = PAUSES_S[min(num_vain, len(PAUSES_S) - 1)]
-                self._num_vain[told.channel] = num_vain + 1
-                self._again_ns[told.channel] = self._clock.monotonic_ns() + round(
-                    pause_s * NANOSECONDS
-                )
-                self._say(f"{told.channel} again in {pause_s:.0f} s: {away}")
-                continue
-            self._num_vain.pop(told.channel, None)
-            del self.waiting[key]
-            is_taken = True
-            self._say(f"told {told.channel}: {told.notice.subject}")
-        return is_taken
 
 
 class Notifying:
@@ -144,15 +92,28 @@ class Notifying:
 
     def tell(self) -> None:
         """Hand over what is due, and what was not taken before."""
+        # (Between two notices the journal is followed: somebody may have answered.)
+        while self._tell_next():
+            pass
+
+    def _tell_next(self) -> bool:
+        """Hand each channel its next notice; whether any was taken."""
         with self._lock:
             if not self._may_tell:
-                return
+                return False
             due = self._router.due(self._clock.now_ns())
             for told in due:
                 self.outbox.put(told)
             if self.outbox.drop_answered(self._router) or due:
                 self._save()
-            if self.outbox.send():
+            if is_taken := self.outbox.send():
+                self._save()
+            return is_taken
+
+    def close(self) -> None:
+        """Wait for the channels that are handed something now, and keep what they took."""
+        with self._lock:
+            if self.outbox.close():
                 self._save()
 
     def _follow(self, record: Record) -> None:
@@ -244,7 +205,10 @@ def notify_people(
                     notifying.broker_is_away()
                     clock.sleep(BROKER_PAUSE_S)
 
-        with ThreadPoolExecutor(1, "notify-reader") as reader:
+        with (
+            contextlib.closing(notifying),
+            ThreadPoolExecutor(1, "notify-reader") as reader,
+        ):
             reading = reader.submit(read)
             # A client can wait for half a minute for a broker that is gone: nobody is told later
             # for that.

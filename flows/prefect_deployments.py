@@ -189,7 +189,8 @@ def run_named(name: str, changes: Mapping[str, Any], path: Path = FILE) -> str:
             f"{name} must be given its own parameters, {sorted(flow.parameters.properties)}, "
             f"got {sorted(unknown)}"
         )
-    return str(flow(**deployment.parameters | dict(changes)))
+    with one_server():  # (or each process of a pool would start a server of its own)
+        return str(flow(**deployment.parameters | dict(changes)))
 
 
 def server_status() -> list[DeploymentStatus] | None:

@@ -1,8 +1,8 @@
-"""The Prefect flows that look for drift and see to it that a retraining answers it.
+"""The Prefect flows that look for drift, have a retraining answer it, and learn from verdicts.
 
-The work itself is in :mod:`flows.drift` and :mod:`flows.reconcile`. ``watch-drift`` keeps what it
-found, then tells it as an event; ``reconcile`` looks at what was kept. An event that got lost costs
-time until the reconciler's next turn, and nothing else.
+The work itself is in :mod:`flows.drift`, :mod:`flows.reconcile` and :mod:`flows.feedback`.
+``watch-drift`` keeps what it found, then tells it as an event; ``reconcile`` looks at what was
+kept. An event that got lost costs time until the reconciler's next turn, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from prefect.events import DeploymentEventTrigger, emit_event
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectNotFound
 
-from flows.drift import check_drift
+from flows.drift import champion_of, check_drift
 from flows.drift_journal import keep_record
+from flows.feedback import MAX_DAYS, HeadReport, refit_event_head
 from flows.plant_files import load_plant
 from flows.prefect_ingest import is_retriable
 from flows.reconcile import Reconciled, RunState
@@ -37,14 +38,17 @@ RETRAIN = "retrain/retrain"
 """The deployment that is started: the flow's name, and the deployment's."""
 PERIOD_S = 6 * 3600.0
 
-
-@task(
+_again = task(
     retries=3,
     retry_delay_seconds=5,
     retry_condition_fn=is_retriable,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
+"""What is away is tried again; what is wrong is not."""
+
+
+@_again
 def find_drift(
     plant_file: str, settings: Settings, period_s: float, until_ns: int | None, limits: DriftLimits
 ) -> DriftRecord:
@@ -54,8 +58,27 @@ def find_drift(
     record = check_drift(
         plant, settings, period_s=period_s, until_ns=until_ns, limits=limits, on_stage=logger.info
     )
-    keep_record(settings, plant, record)
-    return record
+    return keep_record(settings, plant, record)
+
+
+@_again
+def fit_events(plant: Plant, settings: Settings, max_days: float) -> HeadReport:
+    """Fit an event head of the champion, if operators said something new."""
+    return refit_event_head(plant, settings, champion_of(plant, settings), max_days=max_days)
+
+
+@flow(name="refit-events", persist_result=False, validate_parameters=False)
+def refit_events(
+    plant_file: str, *, max_days: float = MAX_DAYS, settings: Settings | None = None
+) -> HeadReport:
+    """Let the champion's event head learn from what operators said; live processes find it.
+
+    ``max_days`` is how far before and after the newest useful alarm the lake is read.
+    """
+    where = Settings.load() if settings is None else settings
+    report = fit_events(load_plant(Path(plant_file)), where, max_days)
+    get_run_logger().info("%s", report.sentence)
+    return report
 
 
 @flow(name="watch-drift", persist_result=False, validate_parameters=False)

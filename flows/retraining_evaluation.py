@@ -167,7 +167,7 @@ def _draw(
                 if 0 <= begin <= len(examination.ticks) * plant.tick_s:
                     ax.axvspan(begin / 60, end / 60, color=MUTED, alpha=0.25, lw=0)
             alarms = each.figures["false_alarms"]
-            ax.set_title(f"{name}: surprise (1 alarms), {alarms:.0f} false alarms", pad=6)
+            ax.set_title(f"{name}: surprise, {alarms:.0f} false alarms (above 1 it alarms)", pad=6)
             ax.set_ylim(0, _SHOWN_MOST)
             ax.grid(axis="y", color=LINE, alpha=0.25, lw=0.6)
             ax.tick_params(axis="x", labelbottom=ax is axes[-1])

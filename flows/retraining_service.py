@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-from flows import wiring
 from flows.export import check_parity, export_to_triton
 from flows.registry import follow_journal, register
 from flows.retraining_results import WHO, Exported, Retraining, RolledOut, Validated
@@ -29,7 +28,8 @@ def export(at: Retraining) -> Exported:
             target,
             at.settings.triton_repository_dir,
             backend=at.settings.triton_backend,
-            batching=wiring.Batching(),
+            device_if_new=at.settings.triton_device,
+            batching=None,
         )
     register(at.settings, at.plant, at.asked).published(target)
     largest = {network: max(d.largest for d in each) for network, each in deviations.items()}

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from flows import wiring
 from flows.export import NETWORKS
-from flows.models import models_of
+from flows.models import models_of, newest_model
 from flows.rollout_journal import RolloutJournal, journal_of
-from flows.serving import open_serving
+from flows.serving import end_serving, open_serving
 from flows.settings import Settings
 from flows.trust import trusted_model
-from fusion.errors import InferenceUnavailableError, InputError, ModelBrokenError
+from fusion.errors import (
+    InferenceUnavailableError,
+    InputError,
+    ModelBrokenError,
+    ModelLoadingError,
+    SettingsError,
+)
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
 from fusion.ports import Inference
@@ -58,6 +65,7 @@ def promote(
     Raises:
         InputError: The step is not possible; a version that does not fit the plant, or does not
             answer its golden windows, is refused, and the journal says so.
+        SettingsError: A setting of this process is wrong; the same call goes on once it is right.
         InferenceUnavailableError: The server is away; the same call goes on later.
     """
     journal = journal_of(settings, plants[0])
@@ -112,9 +120,13 @@ def rollback(settings: Settings, plant: Plant, *, who: str, why: str) -> Rollout
             f"there must be a version to go back to, and {state.told()}, with nobody beside it; "
             "promote the version that shall serve instead"
         )
-    return journal.append(
+    after = journal.append(
         state, action, leaving, who=who, why=why, t_ns=wiring.open_clock().now_ns()
     )
+    # What is only about to be proved no live process has opened, and so none frees it.
+    if is_early:
+        _let_go(settings, plant, state, leaving)
+    return after
 
 
 def probe(inference: Inference, model_dir: Path) -> dict[str, float]:
@@ -148,8 +160,15 @@ def _prove(
             manifest = load_manifest(folder)
             for plant in plants:
                 manifest.require_fits(plant)
-            with contextlib.closing(open_serving(folder, settings)) as inference:
-                return probe(inference, folder)
+            try:
+                with contextlib.closing(open_serving(folder, settings)) as inference:
+                    return _probe_once_loaded(inference, folder)
+            except (InputError, ModelBrokenError):
+                if not _is_in_service(settings, plants[0], state, model_dir.name):
+                    end_serving(manifest, settings)
+                raise
+    except SettingsError:
+        raise  # (it says nothing of the model: the same step goes on once the setting is right)
     except (InputError, ModelBrokenError) as refused:
         journal.append(
             state,
@@ -163,6 +182,33 @@ def _prove(
             # It is the model that has to change: trying again would not help.
             raise InputError(str(refused)) from refused
         raise
+
+
+def _probe_once_loaded(inference: Inference, model_dir: Path) -> dict[str, float]:
+    """Return as :func:`probe` does: a server may load for longer than it may answer."""
+    while True:
+        try:
+            return probe(inference, model_dir)
+        except ModelLoadingError:
+            continue  # (whoever loads gives up after a while, and says something else)
+
+
+def _is_in_service(settings: Settings, plant: Plant, state: Rollout, version: str) -> bool:
+    """Whether live processes ask ``version``, proved or not: without a champion, the newest."""
+    if state.champion is None and version == newest_model(settings, plant).name:
+        return True
+    return version in {state.champion, state.standby}
+
+
+def _let_go(settings: Settings, plant: Plant, state: Rollout, version: str) -> None:
+    """Free what the server holds of a version that was only about to be proved."""
+    try:
+        if _is_in_service(settings, plant, state, version):
+            return
+        with trusted_model(model_named(settings, plant, version), settings) as folder:
+            end_serving(load_manifest(folder), settings)
+    except InputError as gone:
+        logging.getLogger(__name__).info("nothing is freed of %s: %s", version, gone)
 
 
 def _following(state: Rollout, *, to_champion: bool) -> Action:

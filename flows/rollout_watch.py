@@ -75,13 +75,16 @@ class RolloutWatch:
                 found.append(Watched(plant, newest_model(self._settings, plant)))
                 continue
             speaks = model_named(self._settings, plant, roles.speaks)
-            listens = roles.listens and model_named(self._settings, plant, roles.listens)
-            found.append(Watched(plant, speaks, listens or None))
+            # Whether it is still there shows when it is opened: one that only listens may be gone.
+            models = self._settings.models_dir / plant.prefix
+            listens = models / roles.listens if roles.listens else None
+            found.append(Watched(plant, speaks, listens))
         return found
 
     def meter(self, version: str) -> Meter:
         """Return what counts ``version`` since the last step of the journal."""
-        return self._meters.setdefault(version, Meter(self._clock))
+        tick_s = self._plants[0].tick_s
+        return self._meters.setdefault(version, Meter(self._clock, tick_s=tick_s))
 
     def look(self) -> bool:
         """Return whether other versions have come into service, by a person's step or our own."""
@@ -102,8 +105,9 @@ class RolloutWatch:
         return True
 
     def refuse(self, version: str, why: str) -> None:
-        """Take back a version that this process cannot open."""
-        self._step(Action.ROLLED_BACK, version, why)
+        """Take back a version that this process cannot open, or let it stand by no longer."""
+        stands_by = version == self._state.standby
+        self._step(Action.RETIRED if stands_by else Action.ROLLED_BACK, version, why)
         self._num_bytes, self._state = self._journal.num_bytes, self._journal.state()
 
     def _begin_anew(self) -> None:

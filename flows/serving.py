@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from flows import wiring
-from flows.export import export_to_triton
+from flows.export import export_to_triton, triton_names
 from flows.settings import Settings
+from fusion.errors import InferenceUnavailableError
+from fusion.manifest import Manifest
 from fusion.ports import Inference
 
 PLANTS_AT_ONCE = 16
@@ -34,9 +37,26 @@ def open_serving(
         model_dir,
         settings.triton_repository_dir,
         backend=settings.triton_backend,
-        batching=wiring.Batching(),
+        device_if_new=settings.triton_device,
+        batching=None,  # (this and the device: as `fusion export` left it)
     )
     return wiring.open_triton_inference(settings, exported.models, deadline_s=deadline_s)
+
+
+def end_serving(manifest: Manifest, settings: Settings) -> None:
+    """Free what Triton holds of a version that nobody asks any more, or of a try to load it.
+
+    Nothing where networks run in this process. What the server could not be told is logged: one
+    that is away holds nothing, any other goes on holding it.
+    """
+    if settings.inference == "local":
+        return
+    try:
+        wiring.unload_from_triton(settings, triton_names(manifest).values())
+    except InferenceUnavailableError as away:
+        logging.getLogger(__name__).warning(
+            "Triton may go on holding %s %s: %s", manifest.name, manifest.version, away
+        )
 
 
 @contextmanager

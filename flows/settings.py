@@ -276,6 +276,10 @@ class Settings(BaseSettings):
         description="What runs the networks in Triton: onnxruntime in NVIDIA's container; python "
         "where the server has no such backend.",
     )
+    triton_device: Literal["cpu", "gpu"] = Field(
+        default="cpu",
+        description="Where Triton runs the networks; gpu needs the backend onnxruntime.",
+    )
     triton_ca_file: Path | None = Field(
         default=None, description="Mutual TLS: PEM of the authority that signed the server."
     )

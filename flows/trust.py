@@ -43,21 +43,31 @@ def trusted_model(model_dir: Path, settings: Settings) -> Iterator[Path]:
         UntrustedModelError: Trusted keys are set, and none has signed it, or it was altered.
         InputError: It is no model, or too large.
     """
-    keys = trusted_keys(settings)
-    if keys is None:
-        require_bounded(model_dir)
-        yield model_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="fusion-model-") as private:
-        copy = Path(private) / model_dir.name
-        copy.mkdir(mode=0o700)
-        require_trusted(model_dir, keys, copy_to=copy)
-        signed = load_manifest(copy).version
-        if signed != model_dir.name:
+    with trusted_folder(model_dir, settings) as folder:
+        if folder != model_dir and (signed := load_manifest(folder).version) != model_dir.name:
             raise UntrustedModelError(
                 f"a model must lie in a folder of its version's name, but {model_dir.name} is "
                 f"signed as {signed}; an old version under a new name would pass for the newest"
             )
+        yield folder
+
+
+@contextmanager
+def trusted_folder(sealed_dir: Path, settings: Settings) -> Iterator[Path]:
+    """Yield the same for whatever :func:`seal` has sealed; its name is for the caller to check.
+
+    Raises:
+        UntrustedModelError, InputError: As :func:`trusted_model` says.
+    """
+    keys = trusted_keys(settings)
+    if keys is None:
+        require_bounded(sealed_dir)
+        yield sealed_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="fusion-model-") as private:
+        copy = Path(private) / sealed_dir.name
+        copy.mkdir(mode=0o700)
+        require_trusted(sealed_dir, keys, copy_to=copy)
         yield copy
 
 

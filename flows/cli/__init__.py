@@ -1,44 +1,91 @@
-"""The command ``fusion``: one sub-command for each thing that a person does."""
+"""The command ``fusion``: one sub-command for each thing that a person does.
+
+Each is imported when it is called: training needs PyTorch, which takes seconds and a gigabyte, and
+what runs for months beside it, a console or a notifier, shall not.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import typer
+import typer.core
+import typer.main
 
-from flows.cli import (
-    acls,
-    alarms,
-    backfill,
-    backup,
-    console,
-    dead_letters,
-    demo,
-    doctor,
-    drift,
-    edge,
-    evaluate,
-    export,
-    flows,
-    lake,
-    learn,
-    models,
-    objects,
-    plan,
-    plant,
-    signing,
-    spool,
-    stream,
-    topics,
-    triton,
-    what_if,
-)
 from flows.logs import tell
 from flows.terminal import CONSOLE
 from fusion.errors import FusionError
 
+COMMANDS = {
+    "plant": "plant:app",
+    "edge": "edge:app",
+    "simulate": "stream:simulate_rig",
+    "replay": "stream:replay",
+    "ingest": "learn:ingest",
+    "train": "learn:train",
+    "export": "export:export",
+    "live": "stream:live",
+    "console": "console:console",
+    "evaluate": "evaluate:evaluate",
+    "backfill": "backfill:backfill",
+    "what-if": "what_if:what_if",
+    "alarms": "alarms:app",
+    "spool": "spool:app",
+    "dead-letters": "dead_letters:app",
+    "objects": "objects:app",
+    "topics": "topics:app",
+    "acls": "acls:app",
+    "lake": "lake:app",
+    "backup": "backup:app",
+    "models": "models:app",
+    "drift": "drift:app",
+    "flows": "flows:app",
+    "triton": "triton:app",
+    "demo": "demo:app",
+    "doctor": "doctor:doctor",
+    "plan": "plan:plan",
+    "settings": "learn:show_settings",
+}
+"""Where each lies in this package, in the order of the help."""
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name; each is imported when somebody asks for it."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the command, as Typer builds it."""
+        module, _, attribute = COMMANDS[name].partition(":")
+        found = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+        around = typer.Typer(rich_markup_mode="rich", pretty_exceptions_show_locals=False)
+        if isinstance(found, typer.Typer):
+            around.add_typer(found, name=name)
+        else:
+            around.command(name)(found)
+        return typer.main.get_group(around).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield their names."""
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(COMMANDS)
+
+
+class Group(typer.core.TyperGroup):
+    """What ``fusion`` offers."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands: Any = Commands()
+
+
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -52,37 +99,11 @@ app = typer.Typer(
         "[bold]fusion settings[/bold] shows them."
     ),
 )
-app.add_typer(plant.app, name="plant")
-app.add_typer(edge.app, name="edge")
-app.command("simulate")(stream.simulate_rig)
-app.command("replay")(stream.replay)
-app.command("ingest")(learn.ingest)
-app.command("train")(learn.train)
-app.command("export")(export.export)
-app.command("live")(stream.live)
-app.command("console")(console.console)
-app.command("evaluate")(evaluate.evaluate)
-app.command("backfill")(backfill.backfill)
-app.command("what-if")(what_if.what_if)
-app.add_typer(alarms.app, name="alarms")
-app.add_typer(spool.app, name="spool")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(objects.app, name="objects")
-app.add_typer(topics.app, name="topics")
-app.add_typer(acls.app, name="acls")
-app.add_typer(lake.app, name="lake")
-app.add_typer(backup.app, name="backup")
-models.app.command("keygen")(signing.keygen)
-models.app.command("sign")(signing.sign)
-models.app.command("verify")(signing.verify)
-app.add_typer(models.app, name="models")
-app.add_typer(drift.app, name="drift")
-app.add_typer(flows.app, name="flows")
-app.add_typer(triton.app, name="triton")
-app.add_typer(demo.app, name="demo")
-app.command("doctor")(doctor.doctor)
-app.command("plan")(plan.plan)
-app.command("settings")(learn.show_settings)
+
+
+@app.callback()
+def _fusion() -> None:
+    """Say nothing: what there is to say is the help of the commands."""
 
 
 def main() -> None:

@@ -65,9 +65,10 @@ def backfill(
 ) -> None:
     """Score what the lake holds as the live process would have, and keep the scores in a table.
 
-    Same windows, same scores, same alarm events, bit for bit on one machine. Stop it with Ctrl-C,
-    or kill it: the next run with the same options goes on with the shards that are not finished.
-    Running it again replaces the same ticks; each is there once.
+    Same windows, same scores, same alarm events, bit for bit on one machine; only the chances of
+    an event head (docs/drift.md) are live's alone. Stop it with Ctrl-C, or kill it: the next run
+    with the same options goes on with the shards that are not finished. Running it again replaces
+    the same ticks; each is there once.
     """
     plant, settings = load_plant(plant_file), Settings.load()
     wanted = Wanted(

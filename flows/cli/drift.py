@@ -10,8 +10,9 @@ from rich.table import Table
 
 from flows.cli.learn import quiet_prefect
 from flows.cli.plant import PlantFile, load_plant
+from flows.drift import champion_of
 from flows.drift_journal import drift_history
-from flows.feedback import told_episodes
+from flows.feedback import refit_event_head, told_episodes
 from flows.lake import parse_moment
 from flows.settings import Settings
 from flows.terminal import CONSOLE
@@ -101,13 +102,23 @@ def records(
 
 
 @app.command("feedback")
-def feedback(plant_file: PlantFile) -> None:
+def feedback(
+    plant_file: PlantFile,
+    is_refitted: Annotated[
+        bool, typer.Option("--refit", help="Fit the champion's event head now; takes minutes.")
+    ] = False,
+) -> None:
     """Show how many alarms of each definition were useful, by what operators said of them.
 
-    `fusion alarms verdict` says it. The share comes with where it lies with 95 % confidence.
+    `fusion alarms verdict` says it. The share comes with where it lies with 95 % confidence. With
+    --refit the champion learns from it how likely the next useful alarm is, as the flow
+    `refit-events` lets it by its schedule: docs/drift.md.
+
+    Example: [bold]fusion drift feedback plants/rig.yaml --refit[/bold]
     """
+    plant, settings = load_plant(plant_file), Settings.load()
     table = Table("alarm", "useful", "nuisance", "nobody said", "precision")
-    for each in precision_of(told_episodes(load_plant(plant_file), Settings.load())):
+    for each in precision_of(told_episodes(plant, settings)):
         low, high = each.between
         share = "–" if each.share is None else f"{each.share:.0%} ({low:.0%} to {high:.0%})"
         table.add_row(
@@ -117,6 +128,9 @@ def feedback(plant_file: PlantFile) -> None:
         CONSOLE.print(table)
     else:
         CONSOLE.print("no alarm was raised yet, or the broker and the history hold none")
+    if is_refitted:
+        report = refit_event_head(plant, settings, champion_of(plant, settings))
+        CONSOLE.print(report.sentence, highlight=False, markup=False)
 
 
 def _tell(record: DriftRecord) -> None:

@@ -30,6 +30,14 @@ def export(
             "one of `fusion triton start`. Default: FUSION_TRITON_BACKEND."
         ),
     ] = None,
+    device: Annotated[
+        Literal["cpu", "gpu"] | None,
+        typer.Option(
+            help="Where the server runs the networks; gpu needs backend onnxruntime. Default: as "
+            "it was exported, or else FUSION_TRITON_DEVICE; `fusion live` and `fusion models "
+            "promote` do the same."
+        ),
+    ] = None,
     int8: Annotated[
         bool,
         typer.Option(
@@ -73,7 +81,9 @@ def export(
             folder,
             target,
             backend=backend or settings.triton_backend,
-            batching=wiring.Batching(max_wait_us=round(max_wait_ms * 1000), max_queue=max_queue),
+            device=device,
+            device_if_new=settings.triton_device,
+            batching=_batching(max_wait_ms, max_queue),
         )
     _tell(exported, made_of, target)
     if made_of != model_dir:
@@ -83,6 +93,13 @@ def export(
             f"{MAX_INT8_LOSS:.0%} may",
             highlight=False,
         )
+
+
+def _batching(max_wait_ms: float, max_queue: int | None) -> wiring.Batching | None:
+    """Return what was asked for; None where nothing was."""
+    if not max_wait_ms and max_queue is None:
+        return None
+    return wiring.Batching(max_wait_us=round(max_wait_ms * 1000), max_queue=max_queue)
 
 
 def _quantised(model_dir: Path, settings: Settings) -> Path:

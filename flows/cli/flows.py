@@ -64,7 +64,8 @@ def serve(
     Needs no server: without PREFECT_API_URL one is started with it, and its address is printed, so
     that `fusion flows status` and `run` reach it from another terminal.
     """
-    quiet_prefect()
+    # Runs are its children: what they say is for the terminal here, and for Prefect's pages.
+    quiet_prefect(level="INFO")
     from flows.prefect_deployments import serve_all  # noqa: PLC0415 seconds
 
     serve_all(file, limit=limit, say=CONSOLE.print)

@@ -33,10 +33,10 @@ LONGEST_RUN_S = 600.0
 """Of one run of the flow: its batches are bounded."""
 
 
-def quiet_prefect() -> None:
-    """Keep Prefect's own messages out of a person's way, before it is imported."""
+def quiet_prefect(*, level: str = "WARNING") -> None:
+    """Keep Prefect's own messages below ``level`` out of a person's way, before it is imported."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", level)
     # Its own 20 s are too short for a first start on a machine with something else to do.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.rollout_seen import RoleSeen
 from fusion.manifest import Manifest, TrainedStream
@@ -21,7 +21,10 @@ def versions_table(
     manifests: Sequence[Manifest], state: Rollout, entries: Sequence[Entry]
 ) -> Table:
     """Return a row per version: its role, or how it left, and what training measured."""
-    table = Table("version", "role", "precision", *GAUGES_SHOWN, "trained on")
+    # A version is copied from here into the next command: on a narrow terminal others give way.
+    version = Column("version", no_wrap=True)
+    role = Column("role", no_wrap=True)
+    table = Table(version, role, "precision", *GAUGES_SHOWN, "trained on")
     last = {entry.version: entry.action for entry in entries}
     for manifest in manifests:
         version = manifest.version

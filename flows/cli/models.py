@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from flows.cli import signing
 from flows.cli.model_tables import (
     manifest_table,
     manifests_table,
@@ -179,3 +180,8 @@ def _show_chain(settings: Settings, plant: Plant, version: str) -> None:
 def _tell(entries: Sequence[Entry]) -> None:
     for entry in entries:
         CONSOLE.print(step_line(entry), highlight=False, markup=False)
+
+
+app.command("keygen")(signing.keygen)
+app.command("sign")(signing.sign)
+app.command("verify")(signing.verify)

@@ -85,4 +85,9 @@ def status() -> None:
         + f" on {settings.triton_address}"
     )
     if not found.is_serving:
+        if settings.triton_ca_file is None:
+            CONSOLE.print(
+                "if it asks for certificates, name them in FUSION_TRITON_CA_FILE, "
+                "FUSION_TRITON_CERT_FILE and FUSION_TRITON_KEY_FILE"
+            )
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from flows.demo.place import DemoPlace
 from flows.gates import open_stored_gate
 from flows.learn import recorded_observations
 from flows.operate import alarm_events, scores
-from flows.report import Detection, FaultTruth, ReportInputs
+from flows.report.inputs import Detection, FaultTruth, ReportInputs
 from flows.report.verdicts import judge
 from fusion.alignment import Counts, Observation, tick_end_ns
 from fusion.evaluation.baselines import alarms_of, alone, fit_pca_chart, tag_means

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flows.demo.maps import Maps
 from flows.demo.second_look import SecondLook
 from flows.learn import NEAR_S, recorded_observations
-from flows.report import FaultTruth, Moment
+from flows.report.inputs import FaultTruth, Moment
 from fusion.alignment import Observation
 from fusion.plant import AudioStream, Plant, VideoStream
 from fusion.ports import Lake

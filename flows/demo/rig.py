@@ -17,7 +17,8 @@ from flows.demo.gather import DemoRun, report_inputs
 from flows.demo.place import DemoPlace, make_place
 from flows.demo.story import Story
 from flows.live import open_live, run_live
-from flows.report import faults_from_truth, write_report
+from flows.report.inputs import faults_from_truth
+from flows.report.page import write_report
 from flows.rollout_watch import Watched
 from flows.settings import Settings
 from flows.stopping import stop_on_signals

@@ -97,7 +97,7 @@ def _draw_lanes(
             axes.barh(
                 lane, width_s, left=begin_s, color=ROLE_COLOURS.get(role, OTHER_COLOUR), height=0.7
             )
-            if width_s > 0.05 * end_s:
+            if width_s > 0.08 * end_s:
                 axes.text(begin_s + width_s / 2, lane, role, fontsize=8, ha="center", va="center")
         for change in changes:
             if name in change.taken_back:

@@ -16,7 +16,8 @@ from flows.demo.place import make_place
 from flows.demo.rig import ingest, watch
 from flows.demo.story import Story
 from flows.replay_payloads import load_replay
-from flows.report import FaultTruth, write_report
+from flows.report.inputs import FaultTruth
+from flows.report.page import write_report
 from fusion.plant import NANOSECONDS
 
 TITLE = "Three unrelated machines on one clock (a test of the pipeline, not of the physics)"

@@ -20,7 +20,8 @@ from flows.demo.rig import ingest, watch
 from flows.demo.story import Story
 from flows.operate import alarm_events, scores
 from flows.replay_payloads import Replay, load_replay
-from flows.report import FaultTruth, write_report
+from flows.report.inputs import FaultTruth
+from flows.report.page import write_report
 from flows.terminal import CONSOLE
 from fusion.alignment import tick_of
 from fusion.evaluation.skab import TRAIN_ROWS, PointMetrics, point_metrics

@@ -58,7 +58,7 @@ def triton(plant: Plant, settings: Settings) -> Iterator[Finding]:
     absent = [name for name, is_ready in loaded.items() if not is_ready]
     if absent:
         seen = f"{settings.triton_address} answers and has not loaded {', '.join(absent)}"
-        yield look("Triton", seen, "fusion export --triton, if `fusion live` does not load it")
+        yield look("Triton", seen, "fusion export MODEL, if `fusion live` does not load it")
     else:
         yield right("Triton", f"{settings.triton_address} has {', '.join(names) or 'no model yet'}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from connectors.local_inference import OnnxInference
 from connectors.triton_io import (
+    UNLOAD_DEADLINE_S,
     Asking,
     ClientTls,
     ServerTls,
@@ -32,7 +33,7 @@ def open_triton_inference(
     """Return the networks called ``names`` in Triton's repository. Nothing is asked yet.
 
     Raises:
-        SettingsError: A file of TLS cannot be read.
+        SettingsError: A file of TLS cannot be read, or shared memory cannot be used here.
     """
     asking = Asking(
         deadline_s or settings.triton_deadline_s,
@@ -46,9 +47,9 @@ def unload_from_triton(settings: Settings, names: Iterable[str]) -> None:
     """Free what the server holds of the networks called ``names``, if it holds them.
 
     Raises:
-        InferenceUnavailableError: The server is away.
+        InferenceUnavailableError: The server did not say of each that it does.
     """
-    unload_models(_triton(settings), names)
+    unload_models(_triton(settings), names, deadline_s=UNLOAD_DEADLINE_S)
 
 
 def triton_models(settings: Settings, names: Iterable[str]) -> dict[str, bool]:
