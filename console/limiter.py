@@ -48,6 +48,12 @@ class FailureLimit:
         """Forget the failures of ``key``."""
         self._failed_ns.pop(key, None)
 
+    def take_back(self, key: str) -> None:
+        """Forget the newest failure of ``key``, and no other."""
+        failed = self._recent(key)
+        if failed:
+            failed.pop()
+
     def _recent(self, key: str) -> deque[int]:
         failed = self._failed_ns.get(key, deque(maxlen=self._most))
         since_ns = self._clock.monotonic_ns() - self._window_ns

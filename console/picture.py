@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from console.trends import Trends
-from fusion.plant import Plant
+from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import (
     AlarmConfig,
     AlarmEvent,
@@ -62,11 +62,20 @@ class PlantPicture:
     health: dict[str, StreamHealth] = field(default_factory=dict[str, StreamHealth])
     heard_ns: int | None = None
     """When the broker got the newest score."""
+    health_heard_ns: dict[str, int] = field(default_factory=dict[str, int])
+    """When the broker got the newest word of each stream."""
     num_dead_letters: int = 0
     trends: Trends = field(init=False)
 
     def __post_init__(self) -> None:
         self.trends = Trends(self.plant)
+
+    def lag_s(self, stream: str) -> float | None:
+        """Return how old the newest record of ``stream`` was when it was last told of, in s."""
+        health = self.health.get(stream)
+        if health is None or health.newest_ns is None:
+            return None
+        return (self.health_heard_ns[stream] - health.newest_ns) / NANOSECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +165,13 @@ class Picture:
         of_plant.score, of_plant.heard_ns = score, t_broker_ns
         of_plant.surprises.append((score.t_end_ns, score.surprise))
 
-    def health(self, health: StreamHealth) -> None:
+    def health(self, health: StreamHealth, *, t_broker_ns: int) -> None:
         """Take how a stream does."""
         of_plant = self.plants.get(health.plant)
         if of_plant is not None:
             self.revision += 1
             of_plant.health[health.stream] = health
+            of_plant.health_heard_ns[health.stream] = t_broker_ns
 
     def dead_letter(self, address: str) -> None:
         """Count a record that could not be used."""

@@ -18,7 +18,7 @@ from console.bell import Bell
 from console.delivery import Delivery
 from console.picture import Picture
 from console.ports import Ports
-from console.topics import Change, change_of, first_offsets, topics_of
+from console.topics import Change, Understanding, first_offsets, topics_of
 from fusion.errors import BrokerUnavailableError, InputError
 from fusion.ports import Source
 
@@ -36,6 +36,7 @@ class Reader:
     def __init__(self, ports: Ports, bell: Bell, delivery: Delivery) -> None:
         self._ports, self._bell, self._delivery = ports, bell, delivery
         self.picture = Picture(ports.plants)
+        self._understanding = Understanding(ports.plants)
         self._away_since_ns: int | None = None
         self._heard: tuple[int, int] | None = None
         """When the broker last answered: by the monotonic clock, and by the other."""
@@ -100,7 +101,7 @@ class Reader:
             if num_silent == 0:
                 clock = self._ports.clock
                 self._heard = (clock.monotonic_ns(), clock.now_ns())
-            changes = [change_of(record) for record in records]
+            changes = [self._understanding.change_of(record) for record in records]
             self.num_unreadable += changes.count(None)
             positions = source.positions()
             is_whole = all(positions.get(part, 0) >= end for part, end in ends.items())

@@ -46,6 +46,7 @@ def make_environment() -> Environment:
         "figure": wording.figure,
         "count": wording.count,
         "percent": wording.percent,
+        "chance": wording.chance,
         "unit": wording.unit,
         "slug": slug,
         "asset": lambda address: address.rpartition("/")[2],

@@ -7,20 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import ValidationError
 
 from console.picture import Picture
+from fusion.alignment import Admission
 from fusion.errors import RecordError
 from fusion.plant import Plant
 from fusion.schema import (
     AlarmConfig,
     AlarmEvent,
     AlarmState,
-    Envelope,
     Record,
     Score,
     StreamHealth,
     TelemetryBatch,
     TopicPartition,
     Verdict,
-    decode_payload,
 )
 
 BACKLOG: Mapping[str, int | None] = {
@@ -66,16 +65,37 @@ def first_offsets(
     return begin
 
 
-def change_of(record: Record) -> Change | None:
-    """Return what ``record`` changes in the picture; None for one that cannot be read.
+class Understanding:
+    """What records say to the pages of ``plants``."""
 
-    What cannot be read here is somebody's mistake that the live process dead-letters, or comes from
-    a newer version of the product: the page says how many there were.
-    """
-    try:
-        return _READERS[_kind(record.topic)](record)
-    except (ValidationError, RecordError):
-        return None
+    def __init__(self, plants: Sequence[Plant]) -> None:
+        self._gates = {str(plant.address): Admission(plant) for plant in plants}
+
+    def change_of(self, record: Record) -> Change | None:
+        """Return what ``record`` changes in the picture; None for one that cannot be used.
+
+        That is somebody's mistake, which the live process dead-letters, or comes from a newer
+        version of the product: the page says how many there were.
+        """
+        kind = _kind(record.topic)
+        try:
+            return self._telemetry(record) if kind == "telemetry" else _READERS[kind](record)
+        except (ValidationError, RecordError):
+            return None
+
+    def _telemetry(self, record: Record) -> Change:
+        """Return what samples change, if the live process would take them: of this plant, in time.
+
+        One sample of next year would else lie for a year at the newest end of every trend.
+        """
+        gate = self._gates.get(record.key)
+        if gate is None:
+            return lambda _: None  # (another plant of the prefix)
+        admitted = gate.admit(record)
+        batch, stream = admitted.payload, admitted.envelope.stream
+        if not isinstance(batch, TelemetryBatch):
+            return lambda _: None  # (another sense, on a topic that is not its own)
+        return lambda picture: picture.telemetry(record.key, stream, batch)
 
 
 def _alarm(record: Record) -> Change:
@@ -105,18 +125,11 @@ def _score(record: Record) -> Change:
 
 def _health(record: Record) -> Change:
     health = StreamHealth.model_validate_json(record.value)
-    return lambda picture: picture.health(health)
+    return lambda picture: picture.health(health, t_broker_ns=record.t_broker_ns)
 
 
 def _dead_letter(record: Record) -> Change:
     return lambda picture: picture.dead_letter(record.key)
-
-
-def _telemetry(record: Record) -> Change:
-    envelope = Envelope.from_headers(record.headers)
-    batch = decode_payload(envelope, record.value)
-    assert isinstance(batch, TelemetryBatch), "the topic carries telemetry"
-    return lambda picture: picture.telemetry(record.key, envelope.stream, batch)
 
 
 _READERS: Mapping[str, Callable[[Record], Change]] = {
@@ -126,7 +139,6 @@ _READERS: Mapping[str, Callable[[Record], Change]] = {
     "scores": _score,
     "stream-health": _health,
     "dead-letters": _dead_letter,
-    "telemetry": _telemetry,
 }
 
 

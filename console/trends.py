@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.alignment.event_time import event_times_ns
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema import Quality, TelemetryBatch
 
@@ -60,6 +61,7 @@ class Trends:
     def __init__(self, plant: Plant) -> None:
         self._column: dict[str, tuple[str, int]] = {}
         self._grids: dict[str, tuple[_Grid, _Grid]] = {}
+        self._streams = {stream.name: stream for stream in plant.telemetry_streams}
         for stream in plant.telemetry_streams:
             num = len(stream.tags)
             self._grids[stream.name] = (
@@ -72,8 +74,9 @@ class Trends:
         """Take the samples of one record; tags that the plant file does not have are left out."""
         if stream not in self._grids:
             return
+        t_N_ns = event_times_ns(batch, self._streams[stream])
         for grid in self._grids[stream]:
-            buckets_N = batch.t_source_R_ns // grid.bucket_ns
+            buckets_N = t_N_ns // grid.bucket_ns
             for bucket in np.unique(buckets_N):
                 rows_NT = self._rows(stream, batch, buckets_N == bucket)
                 with warnings.catch_warnings():  # (a tag without a value in the bucket)

@@ -68,6 +68,8 @@ async def alarm(
         session,
         shown=shown,
         raised=raised,
+        # (what nothing is kept of is not called an earlier episode)
+        episode=shown.state.episode if raised is None else raised.id,
         score=score,
         plant=of_plant.plant,
         definition=definition,
@@ -85,10 +87,16 @@ async def alarm(
 
 
 @router.get("/alarms/{alarm_id}/state")
-async def alarm_state(request: Request, session: Asker, alarm_id: str) -> Response:
-    """Return the part of the alarm's page that changes while it is open."""
+async def alarm_state(
+    request: Request, session: Asker, alarm_id: str, episode: str = ""
+) -> Response:
+    """Return the part of the alarm's page that changes while it is open.
+
+    ``episode`` is the one that the rest of the page tells of: one that came since is said.
+    """
     shown = find_alarm(request, session, alarm_id)
-    return page(request, "alarm_state.html.j2", session, shown=shown, **_rights(session, shown))
+    rights = _rights(session, shown)
+    return page(request, "alarm_state.html.j2", session, shown=shown, episode=episode, **rights)
 
 
 @router.get("/alarms/{alarm_id}/history")

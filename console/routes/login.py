@@ -46,8 +46,9 @@ async def log_in(
     if person is None:
         accounts.note(name, "log in", "refused", why="wrong name or password", address=address)
         return page(request, "login.html.j2", None, status_code=401, why="Wrong name or password.")
-    for limit, key in limits:
-        limit.succeed(key)
+    state.failures_of_name.succeed(name)
+    # Who knows one password may still be guessing others from there.
+    state.failures_of_address.take_back(address)
     return let_in(request, name, RedirectResponse("/", status_code=303))
 
 

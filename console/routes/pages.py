@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from console.accounts import Session
 from console.charts import sparkline
 from console.freshness import stale_since_ns
 from console.guard import Asker
@@ -30,11 +31,26 @@ PERIODS_H = (1, 8, 24, 168, 720)
 
 @router.get("/")
 async def overview(request: Request, session: Asker) -> Response:
+    """Return what waits for somebody, and the plants by area."""
+    rows = [
+        request.app.state.rows.row(each, session.person.may(Role.OPERATOR, each.state.plant))
+        for each in picture_of(request).alarms(visible(request, session))
+    ]
+    areas = _areas(request, session)
+    return page(request, "overview.html.j2", session, areas=areas, rows=rows, wants_rows=True)
+
+
+@router.get("/overview/plants")
+async def plants(request: Request, session: Asker) -> Response:
+    """Return the part of the overview that is asked for anew while it is open."""
+    return page(request, "plants.html.j2", session, areas=_areas(request, session))
+
+
+def _areas(request: Request, session: Session) -> dict[str, list[dict[str, object]]]:
     """Return the plants by area, each with what needs eyes."""
-    picture, addresses = picture_of(request), visible(request, session)
-    now_ns = request.app.state.ports.clock.now_ns()
+    picture, now_ns = picture_of(request), request.app.state.ports.clock.now_ns()
     areas: dict[str, list[dict[str, object]]] = {}
-    for address in sorted(addresses):
+    for address in sorted(visible(request, session)):
         of_plant = picture.plants[address]
         areas.setdefault(" / ".join(address.split("/")[1:3]), []).append(
             {
@@ -46,11 +62,7 @@ async def overview(request: Request, session: Asker) -> Response:
                 "sparkline": sparkline([value for _, value in list(of_plant.surprises)[-240:]]),
             }
         )
-    rows = [
-        request.app.state.rows.row(each, session.person.may(Role.OPERATOR, each.state.plant))
-        for each in picture.alarms(visible(request, session))
-    ]
-    return page(request, "overview.html.j2", session, areas=areas, rows=rows, wants_rows=True)
+    return areas
 
 
 @router.get("/journal")

@@ -3,6 +3,8 @@
    The server says everything whole; nothing is counted or decided here. */
 (() => {
   const SILENCE_MS = 6000; // three beats of the server
+  const PARTS_MS = 5000; // what the stream does not carry is asked for so often
+  const WAITING = ["unacknowledged", "returned-unacknowledged"];
   const byId = (id) => document.getElementById(id);
   const stream = byId("stream");
   let seen = { epoch: null, revision: -1 };
@@ -93,6 +95,12 @@
   const PRIORITIES = { high: 0, medium: 1, low: 2 };
   const STATES = { unacknowledged: 0, "returned-unacknowledged": 1, latched: 2, acknowledged: 3 };
 
+  function isWanted(row, shown) {
+    if (shown === "hidden") return row.classList.contains("hidden-alarm");
+    if (shown === "waiting") return WAITING.includes(row.dataset.shown);
+    return !shown || row.dataset.shown === shown;
+  }
+
   function arrange() {
     const form = byId("filters");
     const rows = byId("rows");
@@ -111,7 +119,7 @@
     if (after.some((row, place) => row !== before[place])) rows.append(...after);
     for (const row of after) {
       row.hidden =
-        (wanted.shown === "hidden" ? !row.classList.contains("hidden-alarm") : wanted.shown && row.dataset.shown !== wanted.shown) ||
+        !isWanted(row, wanted.shown) ||
         (!wanted.hidden && wanted.shown !== "hidden" && row.classList.contains("hidden-alarm")) ||
         (wanted.priority && row.dataset.priority !== wanted.priority) ||
         (!wanted.advisories && row.dataset.kind === "advisory") ||
@@ -147,11 +155,16 @@
     stream.addEventListener("ended", () => location.assign("/login"));
     document.addEventListener("htmx:sse:error", (event) => { if (event.detail.status === 401) location.assign("/login"); });
     setInterval(showStale, 1000);
+    setInterval(() => {
+      if (document.hidden || !message?.is_complete) return;
+      for (const part of document.querySelectorAll("[data-part]")) htmx.trigger(part, "refresh");
+    }, PARTS_MS);
   }
 
   document.addEventListener("htmx:response:error", async (event) => {
     const raw = event.detail.ctx.response.raw;
     if (raw.status === 401) { location.assign("/login"); return; }
+    if (event.detail.ctx.sourceElement?.hasAttribute("data-part")) return; // nobody asked: the banner says why it stands still
     let why = "it was refused";
     try { why = JSON.parse(event.detail.ctx.text).detail; } catch { /* not JSON: the words above say it */ }
     byId("said").textContent = `Not done: ${typeof why === "string" ? why : "a field is missing or wrong"}`;

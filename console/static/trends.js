@@ -11,6 +11,7 @@
   const rem = parseFloat(style.fontSize); // on a wall everything grows with it
 
   const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, seconds % 60 ? 19 : 16);
+  const exactly = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19) + " UTC";
 
   function limits(figure) {
     return ["low", "high"].filter((side) => figure.dataset[side] !== undefined).map((side) => Number(figure.dataset[side]));
@@ -37,7 +38,7 @@
           const y = plot.valToPos(limit, "y", true);
           if (y < plot.bbox.top || y > plot.bbox.top + plot.bbox.height) continue;
           plot.ctx.save();
-          plot.ctx.strokeStyle = colour("--high");
+          plot.ctx.strokeStyle = colour(figure.querySelector(".bad") ? "--high" : "--muted"); // (red is for what is beyond)
           plot.ctx.setLineDash([6, 4]);
           plot.ctx.beginPath();
           plot.ctx.moveTo(plot.bbox.left, y);
@@ -49,17 +50,32 @@
     }, data, box);
   }
 
-  function show(figure, data) {
+  function show(figure, data, nowS) {
+    tell(figure, data, nowS);
     const plot = plots.get(figure);
     if (plot) plot.setData(data); else plots.set(figure, make(figure, data));
-    const [, low, high] = data;
-    const newest = low.findLast((value) => value !== null);
-    const also = high.findLast((value) => value !== null);
+  }
+
+  /* The newest value beside its name; one that is old says of when it is. */
+  function tell(figure, [times, low, high], nowS) {
     const label = figure.querySelector("[data-newest]");
-    label.textContent = newest === undefined ? "–" : Number(((newest + also) / 2).toPrecision(4)).toString();
-    const outside = (figure.dataset.high !== undefined && also > Number(figure.dataset.high)) || (figure.dataset.low !== undefined && newest < Number(figure.dataset.low));
-    label.classList.toggle("bad", outside);
-    if (outside) label.textContent = "\u25B2 " + label.textContent;
+    const at = low.findLastIndex((value) => value !== null);
+    const value = at < 0 ? "–" : Number(((low[at] + high[at]) / 2).toPrecision(4)).toString();
+    const stepS = times.length > 1 ? times[1] - times[0] : 0;
+    const isOld = at >= 0 && nowS !== null && nowS - times[at] > Math.max(Number(figure.dataset.patience), 2 * stepS);
+    const isOutside = at >= 0 && ((figure.dataset.high !== undefined && high[at] > Number(figure.dataset.high)) || (figure.dataset.low !== undefined && low[at] < Number(figure.dataset.low)));
+    label.classList.toggle("bad", isOutside);
+    const marked = isOutside ? `\u25B2 ${value}` : value;
+    label.textContent = isOld ? `\u25A1 ${marked} at ${exactly(times[at])}` : marked;
+  }
+
+  function tellOfCameras(cameras) {
+    for (const label of document.querySelectorAll("[data-camera]")) {
+      const camera = cameras[label.dataset.camera];
+      if (!camera || camera.t_s === null) continue;
+      label.textContent = camera.is_silent ? `\u25A1 silent since ${exactly(camera.t_s)}` : `newest picture, ${exactly(camera.t_s)}`;
+      label.classList.toggle("warn", camera.is_silent);
+    }
   }
 
   async function refresh() {
@@ -69,8 +85,9 @@
     query.set("px", String(Math.max(50, Math.round(figures[0]?.querySelector(".plot").clientWidth || 300))));
     const answer = await fetch(`/plants/${place.dataset.plant}/trends?${query}`);
     if (!answer.ok) return; // the banner says why nothing moves
-    const trends = await answer.json();
-    for (const figure of figures) show(figure, trends[figure.dataset.tag]);
+    const { now_s: nowS, trends, cameras } = await answer.json();
+    for (const figure of figures) show(figure, trends[figure.dataset.tag], nowS);
+    tellOfCameras(cameras);
     for (const image of document.querySelectorAll("img[data-live]")) {
       const next = new Image();
       next.onload = () => { image.src = next.src; };
