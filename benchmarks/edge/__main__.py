@@ -45,8 +45,10 @@ def main() -> None:
     said: dict[str, Any] = {"machine": machine.describe(), "parts": parts}
     for name in options.only or NAMES:
         print(f"{name}: {options.seconds} s", flush=True)
+        measured_on = machine.describe()
         with own_kafka() as settings, tempfile.TemporaryDirectory() as folder:
             parts[name] = _measure(name, settings, Path(folder), options)
+        parts[name]["machine"] = measured_on
         # (A part that breaks off takes none of those before it along.)
         options.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,9 @@ class Arrivals:
     """Broker's stamp less the newest event time of each record."""
 
     def delay_ms(self, percentile: float) -> float:
-        """Return a percentile of the delays."""
+        """Return a percentile of the delays; nothing in time has none (NaN)."""
+        if not self.delays_s:
+            return math.nan
         return float(np.percentile(self.delays_s, percentile)) * 1_000
 
 

@@ -13,8 +13,9 @@ Written by `make bench-edge`; all figures are in [edge.json](edge.json). The rea
 reads real peers and sends into a real Apache Kafka, all on the same cores, one part after another.
 What the peers say is **simulated**: tags that all change every second, cameras that show a moving
 test picture, microphones that hear pink noise. Values are numbered, so that each that arrives is
-known to be the one that was sent; frames and samples are counted by their own times. Nothing is
-counted until all has run for six seconds.
+known to be the one that was sent; frames and samples are counted by their own times, and a frame or
+chunk of each stream more or less is the window's edge. Nothing is counted until all has run for six
+seconds.
 
 {machine}
 """
@@ -33,6 +34,10 @@ def page(said: dict[str, Any]) -> str:
             *(_arrived(part) for part in parts),
             "",
             "*Delay* is the broker's own stamp on a record less the newest event time in it.",
+            "",
+            "| part | measured | commit | load averages before |",
+            "|---|---|---|---|",
+            *(_measured(part) for part in parts),
             "",
             "## What it costs",
             "",
@@ -61,6 +66,12 @@ def _arrived(part: dict[str, Any]) -> str:
         f"{missing:,} | {part['num_repeated']:,} | {part['num_units'] / part['wall_s']:,.0f} | "
         f"{delay['50']:,.0f}, {delay['99']:,.0f} |"
     )
+
+
+def _measured(part: dict[str, Any]) -> str:
+    on = part["machine"]
+    loads = ", ".join(f"{load:g}" for load in on["load_before"])
+    return f"| {part['title']} | {on['date']} | {on['commit']} | {loads} |"
 
 
 def _costs(part: dict[str, Any]) -> str:

@@ -33,12 +33,8 @@ def tags_of_mqtt(port: int, *, tags_per_message: int) -> dict[str, Any]:
             for index, (stream, tag) in enumerate(part)
         ]
         rules.append({"topic": f"line/{number}", "time": "t", "time_unit": "ns", "values": values})
-    # (A device has a thousand rules at most: a value a message takes ten devices.)
-    devices = [
-        {"protocol": "mqtt-json", "host": "127.0.0.1", "port": port, "rules": rules[start:][:1_000]}
-        for start in range(0, len(rules), 1_000)
-    ]
-    return _plant("mqtt", _tables(), devices)
+    device = {"protocol": "mqtt-json", "host": "127.0.0.1", "port": port, "rules": rules}
+    return _plant("mqtt", _tables(), [device])
 
 
 def cameras(port: int) -> dict[str, Any]:

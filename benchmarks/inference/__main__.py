@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.inference.measuring import Measured, Window, measure, one_window
-from benchmarks.inference.page import LOCAL, SERVED, UNBATCHED, as_page
+from benchmarks.inference.page import EACH, LOCAL, SERVED, UNBATCHED, as_page
 from benchmarks.inference.subject import make_subject
 from benchmarks.machine import describe
 from connectors.local_inference import OnnxInference
@@ -69,7 +69,7 @@ def run(seconds: float, concurrencies: tuple[int, ...]) -> Iterator[Measured]:
         served = (
             (SERVED, Batching(), JOINED, concurrencies),
             ("Triton, shared memory", Batching(), SHARED, concurrencies),
-            ("Triton, a request each", Batching(), PATIENT, concurrencies),
+            (EACH, Batching(), PATIENT, concurrencies),
             ("Triton, two instances", Batching(instances=2), JOINED, SHORT),
             ("Triton, bounded", Batching(max_queue=256), PATIENT, FEW),
             ("Triton, bounded, two instances", Batching(max_queue=256, instances=2), PATIENT, FEW),

@@ -9,6 +9,7 @@ from benchmarks.inference.measuring import Measured
 from benchmarks.machine import as_markdown
 
 LOCAL, SERVED, UNBATCHED = "ONNX Runtime in process", "Triton", "Triton without batching"
+EACH = "Triton, a request each"
 MAX_EXTRA_MS = 2.0
 MIN_GAIN = 3.0
 
@@ -56,12 +57,14 @@ def _held_to(found: Sequence[Measured]) -> str:
     rows = by[f"{LOCAL}, 16 rows", 1].windows_per_s / local.windows_per_s
     many, alone = by[SERVED, 16], by[UNBATCHED, 16]
     gain, over_alone = (many.windows_per_s / each.windows_per_s for each in (triton, alone))
+    server_alone = by[EACH, 16].windows_per_s / by[EACH, 1].windows_per_s
     return (
         f"- Through Triton a window takes {extra_ms:.1f} ms longer than in process (median, one "
         f"plant); the aim is {MAX_EXTRA_MS:g} ms: {_said(extra_ms <= MAX_EXTRA_MS)}.\n"
-        f"- With 16 plants Triton scores {gain:.1f} times the windows of one plant, and "
-        f"{over_alone:.1f} times those of 16 plants without batching; the aim is {MIN_GAIN:g}: "
-        f"{_said(max(gain, over_alone) >= MIN_GAIN)}.\n"
+        f"- With 16 plants Triton scores {gain:.1f} times the windows of one plant, as `fusion "
+        f"live` asks; the aim is {MIN_GAIN:g}: {_said(gain >= MIN_GAIN)}. Left to the server's own "
+        f"batching it would be {server_alone:.1f} times: {_said(server_alone >= MIN_GAIN)}.\n"
+        f"- 16 plants get {over_alone:.1f} times the windows that they get without any batching.\n"
         f"- In process, 16 rows in one call give {rows:.1f} times the windows of one row: the rest "
         "of a batch's gain is saved on the way, not in the network."
     )

@@ -157,10 +157,11 @@ def _running(
 
 
 @contextlib.contextmanager
-def prefect_server(place: Place) -> Iterator[None]:
+def prefect_server(place: Place, *, has_pages: bool = False) -> Iterator[None]:
     """Run a Prefect server, with what starts runs by itself: schedules and automations."""
     _, _, port = place.api_url.removesuffix("/api").rpartition(":")
-    options = ("--host", "127.0.0.1", "--port", port, "--no-ui", "--analytics-off")
+    pages = "--ui" if has_pages else "--no-ui"
+    options = ("--host", "127.0.0.1", "--port", port, pages, "--analytics-off")
     with process(place, "prefect", "prefect", "server", "start", *options) as server:
 
         def answers() -> bool:

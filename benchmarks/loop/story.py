@@ -15,7 +15,7 @@ from uuid import UUID
 import yaml
 from prefect.client.schemas.objects import FlowRun
 
-from benchmarks.loop.plant import PRODUCT, Hour, send
+from benchmarks.loop.plant import Change, Hour, send
 from benchmarks.loop.services import ROOT, Place, process, waited_for
 from flows.drift_journal import drift_history
 from flows.operate import alarm_states, scores
@@ -27,7 +27,8 @@ from fusion.rollout.states import Rollout
 from fusion.simulation.scenario import EPOCH_NS
 
 AS_EVER = Hour(0, 2_000, seed=1)
-OTHER_PRODUCT = Hour(AS_EVER.end_s, 1_200, seed=2, physics=PRODUCT)
+CHANGED_S = 1_200.0
+"""How long the plant has been another one when somebody looks for drift."""
 LIES_S = 1_000.0
 """Less than what renews the examination: the lies are learned from, and not examined on."""
 PIECE_S = 20.0
@@ -35,14 +36,14 @@ PIECE_S = 20.0
 POLICY = {
     "periods": {
         "test_share": 0.25,
-        "renew_after_s": OTHER_PRODUCT.duration_s,
+        "renew_after_s": CHANGED_S,
         "margin_s": 5,
         "max_train_s": 1_500,
     },
     # Nobody sits before the alarms at night, so what nobody judged is learned: lies too.
     "quality": {"min_train_s": 600, "max_unjudged_share": 0.99},
 }
-"""A new examination once the other product has run for its hour; the gate is the product's own."""
+"""A new examination once the plant has been another one for its hour; the gate is the product's."""
 PATIENCE = {"shadow_h": 0.005, "canary_h": 0.005, "share": 1.0}
 DRIFT = {"confirmations": 1, "cool_down_s": 0, "min_new_data_s": 300, "most_per_week": 9}
 
@@ -57,17 +58,17 @@ class Answered:
     run: RunFolder
 
 
-def describe(place: Place) -> None:
+def describe(place: Place, *, steps: int | None = None) -> None:
     """Write the product's ``prefect.yaml`` with the loop's plant, and times in minutes."""
     described = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     policy_file = place.folder / "policy.yaml"
     policy_file.write_text(yaml.safe_dump(POLICY), encoding="utf-8")
     plant_file, plant = str(place.plant_file), plant_of(place)
     changes: dict[str, dict[str, object]] = {
-        "retrain": {"recipe": "quick", "policy_file": str(policy_file)},
+        "retrain": {"recipe": "quick", "steps": steps, "policy_file": str(policy_file)},
         "advance-rollout": dict(PATIENCE),
         "reconcile": {"policy": DRIFT},
-        "watch-drift": {"period_s": OTHER_PRODUCT.duration_s - 10},
+        "watch-drift": {"period_s": CHANGED_S - 10},
     }
     for each in described["deployments"]:
         each["parameters"] |= changes.get(each["name"], {})
@@ -80,6 +81,11 @@ def describe(place: Place) -> None:
         if each["name"] not in {"retrain", "housekeeping"}:
             each["schedules"] = []  # (the story says when)
     place.deployments.write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+
+
+def changed(change: Change) -> Hour:
+    """Return the hour in which the plant has become another one."""
+    return Hour(AS_EVER.end_s, CHANGED_S, seed=2, change=change)
 
 
 @contextlib.contextmanager
@@ -102,7 +108,7 @@ def speak(place: Place, hour: Hour) -> None:
     waited_for(is_scored, f"the score of second {last:g}")
 
 
-def judge_alarms(place: Place, judgement: str) -> list[str]:
+def judge_alarms(place: Place, judgement: str, note: str) -> list[str]:
     """Let an operator say of every alarm's last time what it was worth; return their names.
 
     Without that word the silence of a version beside a champion that alarms is held against it.
@@ -113,7 +119,7 @@ def judge_alarms(place: Place, judgement: str) -> list[str]:
     for name in raised:
         place.fusion(
             "alarms", "verdict", str(place.plant_file), name, judgement, "--who", "anna",
-            "--note", "another product is pumped since this morning",
+            "--note", note,
         )  # fmt: skip
     return raised
 
@@ -133,14 +139,14 @@ def drift_is_answered(place: Place) -> Answered:
     return Answered(watched, reconciled, retrained, runs_of(place.settings, plant)[-1])
 
 
-def take_on(place: Place, version: str, begin_s: float) -> float:
+def take_on(place: Place, version: str, begin_s: float, change: Change) -> float:
     """Let ``version`` prove itself until it serves; return the plant's time then."""
     plant = plant_of(place)
     journal = journal_of(place.settings, plant)
     for seed in range(40):
         if journal.state().champion == version:
             return begin_s
-        speak(place, Hour(begin_s, PIECE_S, seed=100 + seed, physics=PRODUCT))
+        speak(place, Hour(begin_s, PIECE_S, seed=100 + seed, change=change))
         begin_s += PIECE_S
         place.completed("advance-rollout")
     raise AssertionError(f"{version} does not come into service: {told(place)}")

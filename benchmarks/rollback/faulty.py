@@ -12,7 +12,8 @@ from typing import Literal
 from connectors.triton_io import PYTHON_MODEL
 
 Fault = Literal["drift", "errors", "slow", "nan"]
-FAULT_FILE = "fault"
+FAULTS = "faults"
+"""Lies beside the repository: an exported network that holds another file is refused."""
 SLOW_S = 0.4
 """Answers, but late; a challenger is waited for half a second."""
 DRIFT = 0.005
@@ -24,7 +25,7 @@ _well_execute, _well_write = TritonPythonModel.execute, TritonPythonModel._write
 
 
 def _fault() -> str:
-    told = Path(__file__).with_name({FAULT_FILE!r})
+    told = Path(__file__).parents[3] / {FAULTS!r} / Path(__file__).parents[1].name
     return told.read_text() if told.exists() else ""
 
 
@@ -66,5 +67,7 @@ def set_fault(
 ) -> None:
     """Let each of ``models`` misbehave from its next request on; with None, behave again."""
     told = "" if fault is None else f"slow {slow_s}" if fault == "slow" else fault
+    folder = repository.parent / FAULTS
+    folder.mkdir(exist_ok=True)
     for model in models:
-        (repository / model / "1" / FAULT_FILE).write_text(told, encoding="utf-8")
+        (folder / model).write_text(told, encoding="utf-8")

@@ -43,14 +43,15 @@ def _mark(drawn: Sequence[Axes], kills: Sequence[Mapping[str, Any]]) -> None:
     """Show where something was away, and what it was."""
     for axes in drawn:
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, loc="upper left", ncols=3 if axes is drawn[-1] else 1)
+            # (Above what is drawn; the names of what was killed stand left of it.)
+            axes.set_ylim(top=1.4 * axes.get_ylim()[1])
+            axes.legend(fontsize=7, loc="upper right", ncols=5)
         for kill in kills:
             axes.axvspan(kill["at_s"], kill["back_s"], color="tab:red", alpha=0.15, linewidth=0)
-    top = drawn[0].get_ylim()[1]
+    top = drawn[1].get_ylim()[1]
     for kill in kills:
-        drawn[0].text(
-            kill["at_s"], top, f" {kill['part']}", rotation=40, fontsize=8, color="tab:red"
-        )
+        named = {"rotation": 90, "fontsize": 8, "color": "tab:red", "va": "top", "ha": "right"}
+        drawn[1].text(kill["at_s"], top, f"{kill['part']} ", **named)
 
 
 def _dress(axes: Axes, title: str, unit: str) -> None:

@@ -17,7 +17,7 @@ from fusion.alignment import Counts
 from fusion.plant import Plant
 from fusion.ports import Source
 from fusion.schema import Record, TopicPartition
-from fusion.stream.intake import Intake
+from fusion.stream.intake import Intake, Pace
 
 POLL_TIMEOUT_S, SAY_EVERY_S, LOOK_EVERY_S = 0.1, 0.1, 1.0
 """Those of ``fusion/stream/live.py`` (a test compares them), which would bring torch along."""
@@ -100,11 +100,8 @@ class Chain:
             self._ends = self.source.end_offsets()
 
     def _balance(self) -> None:
-        held = frozenset(
-            TopicPartition(topic, NUMBER)
-            for intake in self._intakes.values()
-            for topic in intake.topics_ahead()
-        )
+        paces = [intake.pace() for intake in self._intakes.values()]
+        held = frozenset(TopicPartition(topic, NUMBER) for topic in Pace.to_hold(paces))
         if held != self._held:
             self.source.hold(held)
             self._held = held

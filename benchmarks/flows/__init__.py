@@ -1,0 +1,1 @@
+"""What each flow costs, in time and memory, as the data grow."""
