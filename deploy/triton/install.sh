@@ -18,7 +18,7 @@ stub=pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub
 
 if [ "$(uname -s)-$(uname -m)" != "Linux-x86_64" ]; then
   echo "install.sh: the wheel is for Linux on x86-64, this is $(uname -s) on $(uname -m);" \
-    "use NVIDIA's container (docker compose --profile triton up)" >&2
+    "use NVIDIA's container (docker compose --profile gpu up)" >&2
   exit 3
 fi
 
