@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 DATA ?= $(or $(FUSION_SHARED_DATA),../shared/data)
 
-.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-latency bench-rollback bench-console bench-edge soak stack faults check services services-stop lock clean
+.PHONY: docs reference audit bench-storage help setup demo console demo-skab demo-skab-kafka demo-side-by-side demo-rollout test test-fast bench-stream bench-inference bench-latency bench-rollback bench-console bench-edge bench-flows loop soak stack faults check services services-stop lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -43,9 +43,11 @@ demo-rollout: setup  ## A challenger is degraded on purpose and goes back by its
 	deploy/triton/install.sh
 	$(BIN)/fusion demo rollout
 
+# Three on two cores: much of what they do is to wait for services. Long ones begin first.
+TEST_WORKERS ?= 3
 test: setup  ## Every test, on a real Apache Kafka too (Java 17 and Maven must be there)
 	deploy/prepare-tests.sh
-	$(BIN)/python -m pytest -n 2 --dist loadgroup fusion flows console tests
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder fusion flows console tests
 
 test-fast: setup  ## Unit tests only
 	$(BIN)/python -m pytest fusion console tests/unit
@@ -96,6 +98,15 @@ bench-console: setup  ## 200 browsers and 500 updates/s on one console (about a 
 bench-edge: setup  ## 10,000 tags, 8 cameras, 8 microphones through fusion edge run (about 6 minutes; BENCH_OPTIONS="--only opcua")
 	deploy/prepare-tests.sh
 	$(BIN)/python -m benchmarks.edge $(BENCH_OPTIONS)
+
+bench-flows: setup  ## Time and memory of each flow as data grow (about 10 minutes; BENCH_OPTIONS="--scales 1")
+	$(BIN)/python -m benchmarks.flows $(BENCH_OPTIONS)
+
+LOOP_OPTIONS ?=
+
+loop: setup  ## The plant moves, its model follows; on real services (about 10 minutes; LOOP_OPTIONS="--drift camera")
+	deploy/prepare-tests.sh
+	$(BIN)/python -m benchmarks.loop $(LOOP_OPTIONS)
 
 soak: setup  ## An hour of plant time through the live process (about 10 minutes; SOAK_OPTIONS="--minutes 5")
 	deploy/prepare-tests.sh

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from filelock import FileLock
 
+import flows  # noqa: F401  # (first: it says how threads wait, before a test loads PyTorch)
 from connectors.triton_io import TritonServer
 from tests.postgres import PostgresServer, postgres_programs
 
@@ -38,12 +39,49 @@ CLUSTER_SCRIPT = ROOT / "deploy" / "kafka" / "kafka-cluster.sh"
 IS_CI = os.environ.get("CI") == "true"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C reach the processes of tests, also where these run in the background of a script.
 
     A shell starts what runs in the background with that signal ignored, and children inherit it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(TellsFailuresAtOnce(config))
+
+
+class TellsFailuresAtOnce:
+    """A run that is cut off has said why by then; the process that gathers results does it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write what failed, and how."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\n{report.when} of {report.nodeid} failed:")
+            terminal.write_line(report.longreprtext)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, and make what a file shares once.
+
+    No worker is left alone with something long at the end. Of equal rank the shuffled order is
+    kept. Whatever names no group stays with the others of its file, on one worker.
+    """
+    items.sort(key=_rank)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _rank(item: pytest.Item) -> int:
+    """Of the suite's folders, those first whose tests wait for services; shared ones before all."""
+    kinds = ("e2e", "integration", "contract")
+    parts = item.path.relative_to(ROOT).parts
+    place = next((n for n, kind in enumerate(kinds) if kind in parts), len(kinds))
+    return place if item.get_closest_marker("xdist_group") else place + len(kinds) + 1
 
 
 def free_port() -> int:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import httpx
+import numpy as np
 import uvicorn
 from argon2 import PasswordHasher
 from fastapi import FastAPI
@@ -21,8 +23,8 @@ from flows import wiring
 from flows.cli.plant import load_plant
 from flows.console import open_ports
 from flows.settings import Settings
-from fusion.plant import Plant
-from fusion.schema import AlarmEvent, AlarmState, Condition, Message, Score
+from fusion.plant import Plant, StreamSender
+from fusion.schema import AlarmEvent, AlarmState, Condition, Message, Score, TelemetryBatch
 from tests.clocks import HandClock
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,22 @@ def event_message(plant: Plant, event: AlarmEvent) -> Message:
 
 def score_message(plant: Plant, score: Score) -> Message:
     return Message(plant.topic("scores"), score.plant, score.model_dump_json().encode())
+
+
+def level_message(sender: StreamSender, t_ns: int, level_m: float) -> Message:
+    """Return one sample of the tank's level."""
+    t_R_ns, zeros_RC = np.array([t_ns], np.int64), np.zeros((1, 1))
+    batch = TelemetryBatch(
+        "process",
+        ("tank_level",),
+        t_R_ns,
+        t_R_ns,
+        t_R_ns,
+        np.full((1, 1), level_m),
+        zeros_RC.astype(np.uint8),
+        zeros_RC.astype(np.uint32),
+    )
+    return sender.message(batch)
 
 
 @dataclass
@@ -142,9 +160,12 @@ def served(
     ports = open_ports(plants, settings)
     app = create_app(ports if has_real_time else replace(ports, clock=clock), accounts)
     with (
+        # Tests let hours pass by hand: whether the broker is there is then asked at once.
+        mock.patch("console.reader.PROBE_POLLS", 1),
         contextlib.closing(accounts),
         listening(app) as base,
-        httpx.Client(base_url=base) as client,
+        # (What needs a model imports PyTorch when it is first asked for.)
+        httpx.Client(base_url=base, timeout=120) as client,
     ):
         yield Served(base, client, accounts, settings, clock, app)
 

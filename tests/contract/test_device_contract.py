@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fusion.errors import DeviceUnavailableError
-from fusion.ports import DeviceSession
+from fusion.ports import DeviceSession, TakesReceipts
 from tests.peers.black_hole import black_hole
 from tests.peers.folders import FolderPeer
 from tests.peers.influx import InfluxPeer, InfluxServer
@@ -133,6 +133,8 @@ def opened(peer: Peer, position: str | None = None) -> Iterator[DeviceSession]:
             time.sleep(0.2)
     with closing(session):
         yield session
+        if isinstance(session, TakesReceipts):
+            session.receipt()  # Or the next session would be told the same again.
 
 
 def test_what_is_said_comes_with_its_times(peer: Peer, protocol: Protocol) -> None:

@@ -77,7 +77,7 @@ def test_an_answer_stays_as_it_was_when_the_next_one_comes(
     inputs, golden = load_golden(kind.model_dir, "predictor")
     first = inference.infer("predictor", inputs)
     inference.infer("predictor", {name: np.zeros_like(array) for name, array in inputs.items()})
-    np.testing.assert_allclose(first["z_hat"], golden["z_hat"], atol=1e-4)
+    np.testing.assert_allclose(first["z_ahead"], golden["z_ahead"], atol=1e-4)
 
 
 def test_threads_get_their_own_answers(inference: Inference, kind: Opened) -> None:
@@ -86,7 +86,7 @@ def test_threads_get_their_own_answers(inference: Inference, kind: Opened) -> No
     def ask(row: int) -> None:
         asked = {name: array[[row]] for name, array in inputs.items()}
         answered = inference.infer("predictor", asked)
-        np.testing.assert_allclose(answered["z_hat"], golden["z_hat"][[row]], atol=1e-4)
+        np.testing.assert_allclose(answered["z_ahead"], golden["z_ahead"][[row]], atol=1e-4)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask, [i % len(inputs["z"]) for i in range(64)]))
@@ -99,7 +99,7 @@ def test_inputs_of_a_wrong_shape_are_refused_and_the_next_ones_answered(
     with pytest.raises(ModelBrokenError):
         inference.infer("predictor", inputs | {"z": inputs["z"][:, :, :3]})
     answered = inference.infer("predictor", inputs)
-    np.testing.assert_allclose(answered["z_hat"], golden["z_hat"], atol=1e-4)
+    np.testing.assert_allclose(answered["z_ahead"], golden["z_ahead"], atol=1e-4)
 
 
 def test_a_refusal_can_be_retried() -> None:

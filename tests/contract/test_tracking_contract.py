@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,8 +42,9 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_until_up(uri, server)
         yield uri
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        # Its workers with it: it is in no hurry to end them on a busy machine.
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def _wait_until_up(uri: str, server: subprocess.Popen[bytes]) -> None:

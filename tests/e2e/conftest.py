@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from flows import wiring
 from flows.cli.plant import load_plant
@@ -57,9 +58,19 @@ def publish(scenario: Scenario, plant: Plant, settings: Settings) -> None:
 
 
 @pytest.fixture(scope="session")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_dir(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A quickly trained model: right in shape, good enough to notice gross faults."""
-    folder = tmp_path_factory.mktemp("trained")
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    trained = shared / "trained.path"
+    with FileLock(shared / "trained.lock"):
+        # One worker trains it, the others read it; tests change copies.
+        if not trained.exists():
+            trained.write_text(str(_train(tmp_path_factory.mktemp("trained"))))
+    return Path(trained.read_text())
+
+
+def _train(folder: Path) -> Path:
     settings = Settings(data_dir=folder)
     plant = load_plant(make_plant(folder, "learned"))
     publish(normal_scenario(duration_s=300, seed=7), plant, settings)

@@ -114,7 +114,9 @@ def test_drift_is_found_kept_and_told_and_a_plant_as_ever_is_not(
     assert [hour for hour, r in records.items() if r.is_drift] == list(HOURS)[1:], said
     assert {f.about for f in records["camera knocked"].drifts} >= {"camera"}, said
     assert "microphone" not in {f.about for f in records["camera knocked"].drifts}
-    assert drift_history(rig.settings, rig.plant).records == list(records.values())
+    # (Another test of this plant may have checked some of its hours before.)
+    kept = sorted(drift_history(rig.settings, rig.plant).records, key=lambda each: each.until_ns)
+    assert kept == list(records.values())
     events = told()
     assert [event.payload["record"] for event in events] == [
         record.id for record in records.values() if record.is_drift

@@ -15,7 +15,7 @@ from mlflow.artifacts import download_artifacts
 from prefect.client.schemas.objects import FlowRun
 
 from benchmarks.loop import story
-from benchmarks.loop.plant import Hour, send, write_plant
+from benchmarks.loop.plant import DRIFTS, Hour, send, write_plant
 from benchmarks.loop.services import Place, make_place, prefect_server, process
 from flows import wiring
 from flows.drift_journal import drift_history
@@ -32,6 +32,7 @@ from fusion.retraining.gate import Decision
 from fusion.rollout.states import Action, Rollout
 
 pytestmark = [pytest.mark.xdist_group("retraining"), pytest.mark.timeout(2_400)]
+PRODUCT = DRIFTS["product"].change
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,17 @@ def loop(place: Place) -> Loop:
     first, second = (place.ended(each) for each in begun)
     assert story.state(place).champion, story.told(place)
     with story.watched_live(place):
-        story.speak(place, story.OTHER_PRODUCT)
-        story.judge_alarms(place, "nuisance")
+        hour = story.changed(PRODUCT)
+        story.speak(place, hour)
+        story.judge_alarms(place, "nuisance", PRODUCT.told)
         answered = story.drift_is_answered(place)
         proving = story.state(place)
         assert proving.challenger, story.told(place)
-        now_s = story.take_on(place, proving.challenger, story.OTHER_PRODUCT.end_s)
-        lies = Hour(now_s, story.LIES_S, seed=3, physics=story.PRODUCT, is_poisoned=True)
+        now_s = story.take_on(place, proving.challenger, hour.end_s, PRODUCT)
+        lies = Hour(now_s, story.LIES_S, seed=3, change=PRODUCT, is_poisoned=True)
         story.speak(place, lies)
         poisoned = story.drift_is_answered(place)
-        story.speak(place, Hour(lies.end_s, story.PIECE_S, seed=4, physics=story.PRODUCT))
+        story.speak(place, Hour(lies.end_s, story.PIECE_S, seed=4, change=PRODUCT))
     return Loop(place, (first, second), answered, proving, poisoned)
 
 

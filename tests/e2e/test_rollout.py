@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.e2e.conftest import make_plant, publish
 from tests.e2e.versions import add_version, once_each
 
 pytestmark = pytest.mark.xdist_group("triton")
-LIMITS = Limits(min_calls=10, min_ticks=20)
+LIMITS = Limits(min_calls=10, min_ticks=20, min_watched_s=0)
 SCENARIO = normal_scenario(duration_s=90, seed=11)
 
 
@@ -116,6 +117,20 @@ def test_a_good_version_becomes_champion_and_can_be_rolled_back(
         Action.CHAMPION,
         Action.ROLLED_BACK,
     ]
+
+
+def test_a_version_that_stands_by_may_be_gone(story: Story, model_dir: Path) -> None:
+    folder = story.settings.models_dir / story.plant.prefix
+    story.add("v2", model_dir)
+    for _ in range(3):
+        story.promote("v2")
+    shutil.rmtree(folder / "v1")
+    found = story.run()
+    once_each([score.tick for score in found])
+    assert {score.model_version for score in found} == {"v2"}
+    last = journal_of(story.settings, story.plant).entries()[-1]
+    assert (last.version, last.action) == ("v1", Action.RETIRED)
+    assert "v1" in last.why
 
 
 def test_a_version_that_alarms_all_the_time_goes_back_by_itself_and_nobody_hears_it(

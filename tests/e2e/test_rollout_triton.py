@@ -37,7 +37,7 @@ from tests.e2e.versions import add_version, once_each
 
 pytestmark = pytest.mark.xdist_group("triton")
 ASSETS = ("pump-a", "pump-b", "pump-c")
-LIMITS = Limits(min_ticks=20, min_calls=10, max_p95_s=1.0)
+LIMITS = Limits(min_ticks=20, min_watched_s=0, min_calls=10, max_p95_s=1.0)
 PATIENT = Limits(max_p95_s=30)
 SLOW_S = 2.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from console.rights import Role
 from flows import wiring
 from flows.settings import Settings
 from fusion.alarms import AlarmEngine
-from fusion.plant import Plant
+from fusion.alarms.kpis import PERIOD_NS
+from fusion.plant import Plant, StreamSender
 from fusion.schema import (
     AlarmCommand,
     AlarmEvent,
@@ -33,11 +35,13 @@ from tests.console_app import (
     PLANT,
     Served,
     event_message,
+    level_message,
     score_message,
     served,
     state_message,
 )
 
+FLOOD_TICKS = round(PERIOD_NS / PLANT.tick_ns)
 pytestmark = [
     pytest.mark.xdist_group("console-browser"),
     pytest.mark.skipif(
@@ -67,7 +71,11 @@ class Live:
             self._say([score_message(self.plant, score)], self.engine.update(score))
 
     def calm(self) -> None:
-        """Let nothing stand, and nothing wait for anybody."""
+        """Let nothing stand, and nothing wait for anybody.
+
+        What came before is so long ago that all tests together are no flood.
+        """
+        self.tick += FLOOD_TICKS
         self.score(0.1, ticks=40)
         for state in self.engine.states():
             if state.override("shelved") is not None:
@@ -105,6 +113,9 @@ class Live:
     def _say(self, messages: list[Message], events: list[AlarmEvent]) -> None:
         for event in events:
             messages += [event_message(self.plant, event), state_message(self.plant, event.state)]
+        self.publish(messages)
+
+    def publish(self, messages: list[Message]) -> None:
         with contextlib.closing(wiring.open_publisher(self.settings)) as publisher:
             publisher.publish(messages)
 
@@ -299,6 +310,62 @@ def test_a_console_that_was_away_is_said_and_forgotten(sit: Sit, live: Live) -> 
     olga.shows("#counts", "1 unacknowledged")
     olga.shows("#counts", "0 returned")
     olga.shows("#rows", "Unacknowledged")
+
+
+def test_what_came_and_went_unseen_waits_on_the_overview(sit: Sit, live: Live) -> None:
+    live.stand()
+    live.score(0.1, ticks=40)
+    olga = sit("olga")
+    olga.go("/")
+    olga.shows("#counts", "1 returned")
+    row = olga.page.locator("#rows tr:visible")
+    expect(row).to_have_count(1, timeout=PATIENCE_MS)
+    row.locator("button").click()
+    olga.shows("#said", "sent")
+    live.answer()
+    olga.shows("#counts", "0 returned")
+    olga.shows("#none", "No alarm waits for anybody")
+
+
+def test_the_overview_does_not_stand_still(sit: Sit, live: Live) -> None:
+    live.calm()
+    olga = sit("olga")
+    olga.go("/")
+    line = olga.page.locator(".sparkline polyline")
+    before = line.get_attribute("points") or ""
+    olga.page.locator(".card h3 a").focus()
+    live.score(1.5, ticks=8)
+    expect(line).not_to_have_attribute("points", before, timeout=PATIENCE_MS)
+    focused = olga.page.evaluate("document.activeElement.closest('.card h3') !== null")
+    assert focused, "whoever uses the keyboard stays where they were"
+
+
+def test_an_open_page_says_that_the_alarm_was_raised_anew(sit: Sit, live: Live) -> None:
+    live.stand()
+    olga = sit("olga")
+    olga.go("/alarms")
+    olga.page.locator("#rows tr:visible a").first.click()
+    olga.shows("#state", "Unacknowledged")
+    expect(olga.page.locator("#state .earlier")).to_have_count(0)
+    live.calm()
+    live.score(1.5, ticks=8)
+    olga.shows("#state", "is of an earlier time")
+    olga.page.click("#state a:has-text('Show the newest')")
+    olga.shows("#state", "Unacknowledged")
+    expect(olga.page.locator("#state .earlier")).to_have_count(0)
+
+
+def test_a_signal_that_stopped_says_how_old_its_value_is(sit: Sit, live: Live) -> None:
+    live.calm()
+    sender = StreamSender(live.plant, "process", source="test", epoch="e")
+    t_ns = (live.tick - 120) * live.plant.tick_ns
+    live.publish([level_message(sender, t_ns, 0.5)])
+    olga = sit("olga")
+    olga.go(f"/plants/{str(PLANT.address).replace('/', '.')}")
+    newest = olga.page.locator("[data-tag=tank_level] [data-newest]")
+    expect(newest).to_have_text(re.compile("□ 0.5 at [0-9:]{8} UTC"), timeout=PATIENCE_MS)
+    live.publish([level_message(sender, live.tick * live.plant.tick_ns, 0.6)])
+    expect(newest).to_have_text("0.6", timeout=PATIENCE_MS)
 
 
 PAGES = ["/", "/alarms", "/journal", "/kpi", "/streams", "/models", "/access", "ALARM", "ASSET"]

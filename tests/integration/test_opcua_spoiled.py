@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from connectors.opcua import OpcUaSession
+from connectors.opcua.bounding import HEADER, MAX_ANSWER_BYTES
 from fusion.edge import DeviceRun
 from fusion.errors import DeviceUnavailableError
 from fusion.plant.devices import OpcUaDevice
@@ -30,9 +32,16 @@ GRAIN_S = 0.01
 """Values of the peer's stream that are nearer together share a row."""
 
 
-def as_text(came: bytes) -> bytes:
-    """Say that the poisonous number is a text."""
-    return came.replace(DOUBLE + AS_DOUBLE, STRING + AS_DOUBLE)
+class AsTextOnce:
+    """Says that the poisonous number is a text, the first time: history is given as it is."""
+
+    def __init__(self) -> None:
+        self._has_said = False
+
+    def __call__(self, came: bytes) -> bytes:
+        said = came if self._has_said else came.replace(DOUBLE + AS_DOUBLE, STRING + AS_DOUBLE)
+        self._has_said = self._has_said or said != came
+        return said
 
 
 @pytest.fixture(scope="module", params=["asyncua", "node-opcua"])
@@ -106,15 +115,20 @@ def test_a_notification_that_cannot_be_read_is_missed_and_read_from_history(
     try:
         peer.say(10.0)
         step_until(10.0)
-        way.spoil = as_text
-        for value in (POISON, 40.0, 50.0):
+        way.spoil = AsTextOnce()
+        peer.say(POISON)
+        # A busy server samples the newest of values that follow each other at once, and no other.
+        t_end_s = time.monotonic() + PATIENCE_S
+        while way.num_spoiled == 0:
+            assert time.monotonic() < t_end_s, (kept.values, told)
+            run.step()
+        for value in (40.0, 50.0):
             peer.say(value)
             time.sleep(2 * GRAIN_S)
         t_end_s = time.monotonic() + PATIENCE_S
         while not any("is missing" in why for _, why in told):
             assert time.monotonic() < t_end_s, (kept.values, told)
             run.step()
-        assert way.num_spoiled > 0
         way.spoil = lambda came: came
         peer.say(60.0)
         step_until(60.0)
@@ -131,3 +145,19 @@ def test_an_answer_that_cannot_be_read_is_no_connection(peer: OpcUaPeer, way: Sp
         OpcUaSession(through(peer, way), None, clock=CLOCK)
     way.spoil = lambda came: came
     OpcUaSession(through(peer, way), None, clock=CLOCK).close()
+
+
+def test_an_answer_that_is_too_large_is_why_a_session_is_lost(
+    peer: OpcUaPeer, way: SpoilingWay
+) -> None:
+    with contextlib.closing(OpcUaSession(through(peer, way), None, clock=CLOCK)) as session:
+        way.spoil = lambda came: HEADER.pack(b"MSG", b"F", 2**31) + came[HEADER.size :]
+
+        def read_on() -> None:
+            t_end_s = time.monotonic() + PATIENCE_S
+            while time.monotonic() < t_end_s:
+                session.read(timeout_s=0.2)
+
+        with pytest.raises(DeviceUnavailableError, match=f"at most {MAX_ANSWER_BYTES} bytes"):
+            read_on()
+    way.spoil = lambda came: came

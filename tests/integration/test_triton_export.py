@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as client
 
-from connectors.triton_io import Batching, TritonServer
+from connectors.triton_io import Batching, Device, TritonServer
 from flows.export import NETWORKS, check_parity, export_to_triton, quantised, triton_names
+from flows.serving import open_serving
+from flows.settings import Settings
 from fusion.errors import InputError, ParityError
 from fusion.manifest import MANIFEST_FILE, load_manifest
 from fusion.rollout.parity import deviations_of, require_parity
@@ -127,6 +129,14 @@ def test_a_version_never_changes(model_dir: Path, tmp_path: Path) -> None:
         export_to_triton(other, repository, backend="onnxruntime", batching=Batching())
 
 
+def test_other_batching_is_refused_where_it_is_asked_for(model_dir: Path, tmp_path: Path) -> None:
+    export_to_triton(model_dir, tmp_path, backend="python", batching=Batching(max_queue=256))
+    # Who asks for nothing (live, promote) takes what is there.
+    assert export_to_triton(model_dir, tmp_path, backend="python", batching=None).was_there
+    with pytest.raises(InputError, match="is there with other batching"):
+        export_to_triton(model_dir, tmp_path, backend="python", batching=Batching(max_queue=16))
+
+
 def test_the_container_gets_onnx_alone(model_dir: Path, tmp_path: Path) -> None:
     exported = export_to_triton(model_dir, tmp_path, backend="onnxruntime", batching=Batching())
     for name in exported.models.values():
@@ -145,3 +155,65 @@ def test_a_queue_has_a_bound_of_the_servers_own_where_it_is_asked_for(
             assert "dynamic_batching {" in config
             assert ("timeout_action: REJECT" in config) is has_bound
             assert ("max_queue_size: 256" in config) is has_bound
+
+
+def test_a_gpu_is_asked_for_where_the_backend_can_use_one(model_dir: Path, tmp_path: Path) -> None:
+    for device in ("cpu", "gpu"):
+        folder = tmp_path / device
+        exported = export_to_triton(
+            model_dir, folder, backend="onnxruntime", batching=None, device=device
+        )
+        for name in exported.models.values():
+            config = (folder / name / "config.pbtxt").read_text()
+            assert f"kind: KIND_{device.upper()} " in config
+    with pytest.raises(InputError, match="a version never changes"):
+        export_to_triton(model_dir, folder, backend="onnxruntime", batching=None, device="cpu")
+    with pytest.raises(InputError, match="need backend onnxruntime"):
+        export_to_triton(
+            model_dir, tmp_path / "none", backend="python", batching=None, device="gpu"
+        )
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_what_was_exported_before_there_was_a_choice_is_for_the_cpu(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    for name in export_to_triton(
+        model_dir, tmp_path, backend="onnxruntime", batching=None
+    ).models.values():
+        kept = json.loads((tmp_path / name / "serving.json").read_text())
+        del kept["device"]
+        (tmp_path / name / "serving.json").write_text(json.dumps(kept))
+    for device in ("cpu", None):
+        assert export_to_triton(
+            model_dir, tmp_path, backend="onnxruntime", batching=None, device=device
+        ).was_there
+    with pytest.raises(InputError, match="a version never changes"):
+        export_to_triton(model_dir, tmp_path, backend="onnxruntime", batching=None, device="gpu")
+
+
+@pytest.mark.parametrize(("there", "asks"), [("cpu", "gpu"), ("gpu", "cpu")])
+def test_who_asks_for_no_device_takes_what_is_there(
+    model_dir: Path, tmp_path: Path, there: Device, asks: Device
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path, inference="triton", triton_backend="onnxruntime", triton_device=asks
+    )
+    repository = settings.triton_repository_dir
+    exported = export_to_triton(
+        model_dir, repository, backend="onnxruntime", batching=None, device=there
+    )
+    open_serving(model_dir, settings).close()
+    for name in exported.models.values():
+        config = (repository / name / "config.pbtxt").read_text()
+        assert f"kind: KIND_{there.upper()} " in config
+
+
+def test_what_is_new_is_for_the_device_of_the_settings(model_dir: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path, inference="triton", triton_backend="onnxruntime", triton_device="gpu"
+    )
+    open_serving(model_dir, settings).close()
+    for name in triton_names(load_manifest(model_dir)).values():
+        config = (settings.triton_repository_dir / name / "config.pbtxt").read_text()
+        assert "kind: KIND_GPU " in config

@@ -100,6 +100,12 @@ def test_the_table_is_what_the_kept_measurements_say() -> None:
         assert told_us == pytest.approx(row["broker_cpu_us"], rel=0.75), row["workload"]
 
 
+def test_triton_scores_what_its_benchmark_says() -> None:
+    rows = kept("inference.json")["rows"]
+    (busiest,) = (r for r in rows if (r["contestant"], r["concurrency"]) == ("Triton", 32))
+    assert cost("triton_windows_per_s") == pytest.approx(busiest["windows_per_s"], rel=0.1)
+
+
 def test_every_cost_names_a_page_that_is_there() -> None:
     for name, each in UNIT_COSTS.items():
         assert each.value > 0, name

@@ -74,6 +74,12 @@ def test_what_the_network_does_not_read_may_change(old: str, new: str) -> None:
         ("unit: m", "unit: cm", "units of stream 'process'"),
         ("name: level", "name: height", "tags of stream 'process'"),
         ("name: wanted", "name: asked", "setpoints of stream 'process'"),
+        (
+            "name: wanted, unit: m, range: [0, 1]",
+            "name: wanted, unit: m, range: [0, 2]",
+            "setpoint_ranges of stream 'process'",
+        ),
+        ("name: wanted, unit: m", "name: wanted, unit: cm", "setpoint_units of stream 'process'"),
         ("rate_hz: 4", "rate_hz: 8", "rate_hz of stream 'process'"),
         ("sample_rate_hz: 4000", "sample_rate_hz: 8000", "rate_hz of stream 'ear'"),
         ("width_px: 32", "width_px: 64", "size_px of stream 'eye'"),
@@ -84,6 +90,15 @@ def test_what_the_network_reads_may_not_and_is_named(old: str, new: str, named: 
     assert old in TEXT
     with pytest.raises(ManifestMismatchError, match=re.escape(named)):
         manifest().require_fits(plant(TEXT.replace(old, new, 1)))
+
+
+def test_a_model_of_before_set_points_were_kept_still_fits() -> None:
+    (first, *others) = manifest().streams
+    bare = first.model_copy(update={"setpoint_units": None, "setpoint_ranges": None})
+    old = manifest().model_copy(update={"streams": (bare, *others)})
+    old.require_fits(
+        plant(TEXT.replace("wanted, unit: m, range: [0, 1]", "wanted, unit: m, range: [0, 2]"))
+    )
 
 
 def test_it_reads_back_as_it_was_written(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from flows.operate import alarm_states
 from fusion.schema import AlarmCommand, AlarmState
@@ -95,17 +95,15 @@ def test_the_page_of_an_alarm_shows_picture_film_sound_and_what_if(stack: Stack,
     stack.until("the film is there", lambda: film.evaluate("each => each.readyState") > 0)
     assert film.evaluate("each => each.duration") == pytest.approx(12, abs=1)
     film.evaluate("each => each.play()")
-    page.wait_for_timeout(1_500)
-    assert film.evaluate("each => each.currentTime") > 0.5, "it plays"
+    _plays(stack, film, until_s=0.5)
     assert film.evaluate("each => each.videoWidth") >= 160
 
     sounds = page.locator("#evidence audio")
     assert sounds.count() == 2, "the alarm's sound, and a normal one beside it"
     for sound in sounds.all():
         sound.evaluate("each => each.play()")
-        page.wait_for_timeout(500)
         assert sound.evaluate("each => each.duration") > 1
-        assert sound.evaluate("each => each.currentTime") > 0.1, "it can be heard"
+        _plays(stack, sound, until_s=0.1)
         sound.evaluate("each => each.pause()")
 
     page.fill("[name=level_setpoint]", "0.6")
@@ -280,3 +278,7 @@ def test_no_page_has_a_serious_fault_of_access(stack: Stack, sit: Sit) -> None:
             if faults := ada.faults():
                 found[f"{path} at {width} px"] = faults
     assert found == {}
+
+
+def _plays(stack: Stack, medium: Locator, *, until_s: float) -> None:
+    stack.until("it plays", lambda: medium.evaluate("each => each.currentTime") > until_s)

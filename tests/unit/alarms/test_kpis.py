@@ -7,6 +7,7 @@ import pytest
 from fusion.alarms.kpis import kpis_of
 from fusion.plant import NANOSECONDS
 from fusion.schema import AlarmEvent
+from fusion.schema.alarms import Transition
 from tests.unit.alarms.plants import Driver
 
 HOUR_NS = 3600 * NANOSECONDS
@@ -51,6 +52,30 @@ def test_what_waits_is_what_is_shown_as_unacknowledged() -> None:
     assert waiting == [0, 1]
 
 
+def test_nobody_is_slow_to_answer_what_the_plant_file_ended() -> None:
+    driver = Driver()
+    raised = next(e for e in driver.run(5, level=9.5) if e.transition == "raised")
+
+    def after(seconds: int, transition: Transition) -> AlarmEvent:
+        update = {"id": str(seconds), "transition": transition}
+        return raised.model_copy(update=update | {"t_ns": raised.t_ns + seconds * NANOSECONDS})
+
+    events = [raised, after(60, "retired"), after(1_800, "raised"), after(1_810, "acknowledged")]
+    assert kpis_of(events, start_ns=0, end_ns=HOUR_NS).median_ack_s == 10.0
+
+
+def test_revisions_that_began_anew_do_not_stop_the_figures() -> None:
+    driver = Driver()
+    raised = next(e for e in driver.run(5, level=9.5) if e.transition == "raised")
+    of_old = raised.model_copy(
+        update={"id": "old", "state": raised.state.model_copy(update={"revision": 57})}
+    )
+    cleared = next(e for e in driver.run(5) if e.transition == "cleared")
+    later = cleared.model_copy(update={"t_ns": raised.t_ns + 600 * NANOSECONDS})
+    assert later.state.revision < of_old.state.revision
+    assert kpis_of([of_old, later], start_ns=0, end_ns=HOUR_NS).standing == ()
+
+
 def test_what_stands_for_a_day_is_stale() -> None:
     late = kpis_of(story(), start_ns=0, end_ns=26 * HOUR_NS)
     assert late.stale == ("e/s/a/l/c/x/warm",)
@@ -73,3 +98,13 @@ def test_nothing_said_is_no_alarm_and_no_time_is_refused() -> None:
     assert kpis_of([], start_ns=0, end_ns=HOUR_NS).median_ack_s is None
     with pytest.raises(ValueError, match="figures need some time"):
         kpis_of([], start_ns=1, end_ns=1)
+
+
+def test_what_has_cleared_before_a_persons_clock_stands_no_more() -> None:
+    """A command carries the time of the clock, which is ahead of the plant: revisions decide."""
+    driver = Driver()
+    events = driver.run(5) + driver.run(2, level=9.5)
+    events.append(driver.command("full", "acknowledge", t_ns=9 * NANOSECONDS))
+    events += driver.run(1, level=5)
+    assert events[-1].t_ns < events[-2].t_ns
+    assert kpis_of(events, start_ns=0, end_ns=HOUR_NS).standing == ()

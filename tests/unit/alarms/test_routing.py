@@ -118,3 +118,19 @@ def test_what_was_answered_is_not_due() -> None:
     assert router.is_due(told)
     router.follow(driver.command("full", "acknowledge"), 0)
     assert not router.is_due(told)
+
+
+@pytest.mark.parametrize(
+    ("under", "is_told"),
+    [("", True), ("e/s", True), ("/e/s/", True), ("e/s/a/l/c/x", True), ("s", False)],
+)
+def test_an_area_is_whole_levels(under: str, is_told: bool) -> None:
+    route = ROUTE.model_copy(update={"under": under})
+    assert bool(Router([route]).follow(raised(Driver()), 0)) is is_told
+
+
+def test_a_neighbour_whose_name_begins_alike_is_another() -> None:
+    event = raised(Driver())
+    state = event.state.model_copy(update={"plant": "e/south/a/l/c/x"})
+    route = ROUTE.model_copy(update={"under": "e/s"})
+    assert Router([route]).follow(event.model_copy(update={"state": state}), 0) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,9 @@ from console.rights import Grant, Role
 from console.tokens import DAY_S
 from fusion.errors import InputError
 from tests.clocks import HandClock
-from tests.console_app import PASSWORD, Served, served
-from tests.postgres import PostgresServer
+from tests.console_app import PASSWORD, Served
 
 NEW = "a quite new password"
-
-
-@pytest.fixture(
-    scope="module",
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("pg"))],
-)
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    people = None
-    if request.param == "postgresql":
-        server: PostgresServer = request.getfixturevalue("postgres")
-        people = server.new_database()
-    with served(tmp_path_factory.mktemp("people"), people=people) as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -9,13 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from connectors.system_clock import SystemClock
 from flows.edge import Edge
 from flows.edge_device import PositionFile
 from flows.settings import Settings
 from fusion.errors import InputError
-from tests.peers.peer import plant_with
+from tests.conftest import free_port
+from tests.peers.modbus import ModbusPeer
+from tests.peers.mqtt import JsonPeer
+from tests.peers.opcua import OpcUaPeer
+from tests.peers.peer import Peer, plant_with
+from tests.peers.rtsp import RtspPeer
 from tests.unit.edge.test_running import PLANT, TABLE
 
 BEATS = "import os,sys,time\nfd=int(sys.argv[1])\n"
@@ -131,9 +139,64 @@ def test_an_unknown_device_and_a_plant_without_any_are_explained() -> None:
         Edge(bare, [], command=lambda *_: [], clock=SystemClock(), tell=Told())
 
 
+HEAVY = {"torch", "mlflow", "sklearn", "polars", "polars_runtime_32", "deltalake"}
+HEAVY |= {"onnxruntime", "sqlalchemy"}
+SPEAKING: dict[str, Callable[[Path], Peer]] = {
+    "modbus": ModbusPeer,
+    "mqtt": JsonPeer,
+    "opcua": lambda folder: OpcUaPeer(folder, "asyncua"),
+    "camera": lambda folder: RtspPeer(folder, "camera"),
+}
+
+
 @pytest.mark.parametrize("module", ["flows.edge_device", "flows.edge_supervisor"])
-def test_a_process_of_the_edge_has_no_model_in_memory(module: str) -> None:
-    heavy = {"torch", "mlflow", "sklearn"}
-    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+def test_a_process_of_the_edge_imports_no_model_and_no_lake(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", SPEAKING)
+@pytest.mark.parametrize("broker", ["embedded", "kafka"])
+def test_a_device_that_is_read_has_no_model_and_no_lake_in_memory(
+    kind: str, broker: str, tmp_path: Path
+) -> None:
+    """What is only imported once it runs counts too: the sender, the protocol, the schemas.
+
+    Python itself tells what is imported. (The maps of a process show libraries of machine code
+    only, and mlflow has none.)
+    """
+    peer = SPEAKING[kind](tmp_path)  # (It is not started: connecting takes all imports, too.)
+    plant_file = tmp_path / "plant.yaml"
+    plant_file.write_text(yaml.safe_dump(peer.plant.model_dump(mode="json")), encoding="utf-8")
+    environment = os.environ | {
+        "FUSION_DATA_DIR": str(tmp_path / "out"),
+        "FUSION_BROKER": broker,
+        "FUSION_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+        "PYTHONPROFILEIMPORTTIME": "1",
+    }
+    told_imports = tmp_path / "imports"
+    reads, writes = os.pipe()
+    command = [sys.executable, "-m", "flows.edge_device", str(plant_file), peer.device.name]
+    with told_imports.open("wb") as stderr:
+        process = subprocess.Popen(
+            [*command, "--beat-fd", str(writes)], env=environment, pass_fds=[writes], stderr=stderr
+        )
+    try:
+        os.close(writes)
+        with os.fdopen(reads, encoding="utf-8") as pipe:
+            told = next((line for line in pipe if line.strip()), "nothing: it ended")
+            assert '"connecting"' in told
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+    lines = told_imports.read_text(encoding="utf-8").splitlines()
+    packages = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in lines
+        if line.startswith("import time:")
+    }
+    assert {"numpy", "paho" if kind == "mqtt" else "fusion"} <= packages
+    assert packages & HEAVY == set()

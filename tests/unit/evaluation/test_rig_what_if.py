@@ -47,7 +47,7 @@ class Follows:
         level_BH = low + (plan_BHU[..., 0] + 1) / 2 * (high - low)
         forecast[:, :, LEVEL] = ((level_BH - 0.6) / 0.07)[..., None]
         return {
-            "z_hat": np.zeros((len(plan_BHU), NUM_TICKS, len(HORIZONS), 1), np.float32),
+            "z_ahead": np.zeros((len(plan_BHU), len(HORIZONS), 1), np.float32),
             "forecast": forecast,
         }
 
@@ -93,9 +93,10 @@ def at(start_s: float) -> tuple[Rig, WindowOutputs]:
         cross_TMP=np.zeros((NUM_TICKS, num_streams, 1), np.float32),
         readings_TR=np.tile(readings_R, (NUM_TICKS, 1)),
         cross_readings_TR=np.zeros((NUM_TICKS, LAYOUT.num_readings), np.float32),
-        z_hat_THD=np.zeros((NUM_TICKS, num_horizons, 1), np.float32),
-        p_hat_THMP=np.zeros((NUM_TICKS, num_horizons, num_streams, 1), np.float32),
-        readings_hat_THR=np.zeros((NUM_TICKS, num_horizons, LAYOUT.num_readings), np.float32),
+        z_due_SD=np.zeros((num_horizons, 1), np.float32),
+        p_due_SMP=np.zeros((num_horizons, num_streams, 1), np.float32),
+        readings_due_SR=np.zeros((num_horizons, LAYOUT.num_readings), np.float32),
+        z_ahead_HD=np.zeros((num_horizons, 1), np.float32),
         forecast_HGQ=np.zeros((num_horizons, len(RIG.measured), 3), np.float32),
         setpoints_TU=np.tile(scaled(setpoints_U, RIG), (NUM_TICKS, 1)),
         usable={},

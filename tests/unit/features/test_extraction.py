@@ -16,8 +16,7 @@ from fusion.features.extraction import MAX_DEVIATIONS
 from fusion.plant import Plant, parse_plant
 
 RATE_HZ = 4_000
-PLANT: Plant = parse_plant(
-    """
+PLANT_TEXT = """
 prefix: trio
 address: {enterprise: e, site: s, area: a, line: l, cell: c, asset: x}
 tick_s: 0.5
@@ -28,8 +27,10 @@ streams:
       {name: heat, unit: K, range: [0, 500]}]}
   - {name: ear, modality: audio, sample_rate_hz: 4000}
   - {name: eye, modality: video, rate_hz: 2, width_px: 32, height_px: 24}
-""",
-    origin="trio.yaml",
+"""
+PLANT: Plant = parse_plant(PLANT_TEXT, origin="trio.yaml")
+FINE = parse_plant(
+    PLANT_TEXT.replace("range: [0, 1]}", "range: [0, 1], resolution: 0.001}"), origin="trio.yaml"
 )
 LAYOUT = layout_of(PLANT)
 
@@ -170,4 +171,31 @@ def test_shrinking_keeps_the_mean_colour() -> None:
     frames = draw.integers(0, 255, (2, 96, 128, 3)).astype(np.uint8)
     np.testing.assert_allclose(
         shrink(frames).mean(axis=(2, 3)), frames.mean(axis=(1, 2)) / 255, atol=1e-5
+    )
+
+
+def _scaled(resolution: str, level: float) -> tuple[float, float]:
+    """Return a standardised level; while it was learned it never, or hardly, moved."""
+    text = PLANT_TEXT.replace("range: [0, 1]}", f"range: [0, 1]{resolution}}}")
+    plant = parse_plant(text, origin="trio.yaml")
+    found: list[float] = []
+    for moved in (0.0, 1e-5):
+        ticks = [observation(tick) for tick in range(20)]
+        for each in ticks:
+            each.senses["process"][:, 0] = 0.5 + moved * (-1) ** each.tick
+        late = observation(20)
+        late.senses["process"][:, 0] = level
+        features = extract([late], plant, fit_normaliser(ticks, plant))
+        found.append(float(features.readings_NR[0, 0]))
+    return found[0], found[1]
+
+
+def test_what_hardly_moved_is_not_magnified_beyond_its_resolution() -> None:
+    assert _scaled("", 0.52) == pytest.approx((0.02, MAX_DEVIATIONS)), (
+        "in its unit, and at the stop"
+    )
+    assert _scaled(", resolution: 0.01", 0.52) == pytest.approx((2.0, 2.0), rel=1e-3)
+    # What moved more than its resolution is as it was.
+    assert NORMALISER.statistics["process.readings.std"] == pytest.approx(
+        fit_normaliser(MANY, FINE).statistics["process.readings.std"]
     )

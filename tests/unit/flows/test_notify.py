@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,11 +32,16 @@ class Channel:
 
     def __init__(self, *, is_away: bool = False) -> None:
         self.is_away, self.took = is_away, list[Notice]()
+        self.waits_for: threading.Event | None = None
+        self.has_taken = threading.Event()
 
     def notify(self, notice: Notice) -> None:
+        if self.waits_for is not None and not self.waits_for.wait(10):
+            raise NotifierUnavailableError("no answer for ten seconds")
         if self.is_away:
             raise NotifierUnavailableError("nobody there")
         self.took.append(notice)
+        self.has_taken.set()
 
     @property
     def names(self) -> list[str]:
@@ -109,6 +115,18 @@ def test_a_channel_that_is_away_keeps_nobody_else_waiting_and_loses_nothing(plan
     plant.phone.is_away = False
     plant.notify()  # (a new process)
     assert (plant.phone.names, plant.boss.names) == (["full"], ["full"])
+
+
+def test_a_channel_that_does_not_answer_keeps_nobody_else_waiting(plant: Plant) -> None:
+    """It says so after ten seconds: by then the other one must have been told."""
+    driver = Driver()
+    driver.run()
+    plant.journal(driver.run(level=9.5))
+    plant.phone.waits_for = plant.boss.has_taken
+    plant.notify()
+    assert (plant.phone.names, plant.boss.names) == (["full"], ["full"])
+    plant.notify()  # (a new process)
+    assert plant.phone.names == ["full"], "what it took at last is kept"
 
 
 def test_a_line_that_nobody_can_read_is_said_and_passed(plant: Plant) -> None:

@@ -11,18 +11,17 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from flows.report import (
+from flows.report.evidence import spectrogram_db
+from flows.report.foresight import foresights
+from flows.report.heat import HeatMap
+from flows.report.inputs import (
     Detection,
     FaultTruth,
     Moment,
     ReportInputs,
     faults_from_truth,
-    write_report,
 )
-from flows.report.evidence import spectrogram_db
-from flows.report.foresight import foresights
-from flows.report.heat import HeatMap
-from flows.report.page import render
+from flows.report.page import render, write_report
 from flows.report.time_axis import TimeAxis
 from flows.report.verdicts import judge
 from fusion.errors import InputError

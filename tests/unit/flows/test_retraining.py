@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from flows import retraining_steps
+from flows.learn import TrainReport
 from flows.models import models_of
 from flows.plant_files import load_plant
 from flows.retraining import STEPS, retrain
@@ -62,6 +65,42 @@ def test_killed_after_every_step_it_goes_on_and_repeats_nothing(
     assert journal_of(settings, plant).state().champion == report.version
     assert runs_of(settings, plant)[0].asked().reason == "try 0"
     assert len(runs_of(settings, plant)) == 1
+    assert [entry.action for entry in journal_of(settings, plant).entries()] == [
+        Action.LOADED,
+        Action.PROBED,
+        Action.CHAMPION,
+    ]
+
+
+def test_killed_at_every_step_before_its_result_is_kept_nothing_happens_twice(
+    plant_file: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst moment of a step: everything is done, and nobody knows of it."""
+    plant, died, trainings = load_plant(plant_file), list[str](), list[str]()
+    keep, learn = RunFolder.keep, retraining_steps.train_from_lake
+
+    def die_once(self: RunFolder, step: str, result: BaseModel) -> None:
+        if step in STEPS and step not in died:
+            died.append(step)
+            raise Killed
+        keep(self, step, result)
+
+    def count_and_learn(*args: Any, **told: Any) -> TrainReport:
+        trainings.append("once")
+        return learn(*args, **told)
+
+    monkeypatch.setattr(RunFolder, "keep", die_once)
+    monkeypatch.setattr(retraining_steps, "train_from_lake", count_and_learn)
+    for _ in STEPS:
+        with pytest.raises(Killed):
+            retrain(asked(plant_file), settings)
+    report = retrain(asked(plant_file), settings)
+    assert died == list(STEPS)
+    assert report.end.outcome is Outcome.IN_SERVICE
+    assert trainings == ["once"], "a model that is whole is not made again"
+    assert len(runs_of(settings, plant)) == 1
+    assert len(examinations_of(settings, plant)) == 1
+    assert [path.name for path in models_of(settings, plant)] == [report.version]
     assert [entry.action for entry in journal_of(settings, plant).entries()] == [
         Action.LOADED,
         Action.PROBED,

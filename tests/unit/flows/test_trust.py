@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_promote_refuses_an_altered_version_and_the_journal_says_so(settings: Se
     assert "normaliser.safetensors" in last.why
 
 
+def test_a_wrong_setting_refuses_no_version(settings: Settings) -> None:
+    missing = settings.model_copy(update={"model_trusted_keys_file": Path("gone.pub")})
+    with pytest.raises(SettingsError, match=r"gone\.pub"):
+        promote(missing, [PLANT], "1", who="anna", why="new")
+    assert journal_of(settings, PLANT).state().challenger == "1"
+    assert promote(settings, [PLANT], "1", who="anna", why="new").champion == "1"
+
+
 def test_promote_takes_a_signed_one(settings: Settings) -> None:
     assert promote(settings, [PLANT], "1", who="anna", why="new").champion == "1"
 
@@ -113,14 +122,31 @@ def test_export_and_int8_of_a_signed_version(
     assert sorted(path.name for path in repository.iterdir())[0] == "duo.1-int8.encoder"
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.py"])
+@pytest.mark.parametrize(
+    ("name", "is_hashed"),
+    [
+        ("1/model.onnx", True),
+        ("1/model.py", True),
+        ("config.pbtxt", True),
+        ("1/other.so", True),
+        ("1/model.onnx", False),
+        ("1/model.py", False),
+    ],
+    ids=lambda value: {True: "every file is hashed", False: "as before"}.get(value, value),
+)
 def test_a_changed_file_in_tritons_repository_is_noticed(
-    settings: Settings, name: str, tmp_path: Path
+    settings: Settings, name: str, tmp_path: Path, *, is_hashed: bool
 ) -> None:
     repository = tmp_path / "repository"
     export_to_triton(version_in(settings), repository, backend="python", batching=Batching())
-    changed = repository / "duo.1.encoder" / "1" / name
-    changed.write_bytes(changed.read_bytes() + b"#")
+    network = repository / "duo.1.encoder"
+    if not is_hashed:
+        kept = json.loads((network / "serving.json").read_text())
+        del kept["files"], kept["batching"]
+        (network / "serving.json").write_text(json.dumps(kept))
+        export_to_triton(version_in(settings), repository, backend="python", batching=Batching())
+    changed = network / name
+    changed.write_bytes((changed.read_bytes() if changed.exists() else b"") + b"#")
     with pytest.raises(InputError, match=f"{name} must be as it was exported"):
         export_to_triton(version_in(settings), repository, backend="python", batching=Batching())
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from fusion.alignment import Observation
 from fusion.features import extract, fit_normaliser, layout_of
 from fusion.model import Batch, Jepa, ModelConfig
+from fusion.model.export import PredictorNetwork
 from fusion.model.plan import PlanCode
 from fusion.plant import Plant, parse_plant
 
@@ -167,6 +168,37 @@ def test_predictions_do_not_look_ahead() -> None:
     other = net.predictor(later, data.setpoints_BTU, data.plan_BTHU).z_BTHD
     torch.testing.assert_close(one[:, :5], other[:, :5])
     assert not torch.allclose(one[:, 5:], other[:, 5:])
+
+
+def test_the_exported_predictor_says_what_training_predicts() -> None:
+    net, data = model().eval(), batch()
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.add_(0.1 * torch.randn(weights.shape))
+        for weights in net.response.buffers():
+            if weights.is_floating_point():
+                weights.add_(0.1 * torch.randn(weights.shape))
+    num_ticks, horizons = net.config.window_ticks, net.config.horizons_ticks
+    z_BTD = torch.randn(NUM_WINDOWS, num_ticks, net.config.embedding)
+    readings_BTR = data.readings_BLR[:, :num_ticks].nan_to_num()
+    with torch.no_grad():
+        every = net.predictor(z_BTD, data.setpoints_BTU, data.plan_BTHU)
+        readings, quantiles = net.read(
+            every.z_BTHD, z_BTD, readings_BTR, setpoints=data.setpoints_BTU, plan=data.plan_BTHU
+        )
+        z_due, p_due, readings_due, z_ahead, forecast = PredictorNetwork(net)(
+            z_BTD, data.setpoints_BTU, data.plan_BTHU, readings_BTR
+        )
+    inside = net.config.scored_horizons
+    assert 0 < len(inside) < len(horizons)
+    assert z_due.shape[1] == p_due.shape[1] == readings_due.shape[1] == len(inside)
+    for row, horizon in enumerate(inside):
+        position, column = num_ticks - 1 - horizon, horizons.index(horizon)
+        torch.testing.assert_close(z_due[:, row], every.z_BTHD[:, position, column])
+        torch.testing.assert_close(p_due[:, row], every.p_BTHMP[:, position, column])
+        torch.testing.assert_close(readings_due[:, row], readings[:, position, column])
+    torch.testing.assert_close(z_ahead, every.z_BTHD[:, -1])
+    torch.testing.assert_close(forecast, quantiles[:, -1])
 
 
 @pytest.mark.parametrize("target", ["live", "stopgrad", "ema"])

@@ -67,9 +67,7 @@ class Formula:
         quantiles = [median_BHG - HALF_BAND, median_BHG, median_BHG + HALF_BAND]
         far_BH = np.abs(warmth_BH - 5) * (3.0 if self.is_wild else 0.0)
         return {
-            "z_hat": np.broadcast_to(
-                far_BH[:, None, :, None].astype(np.float32), (*plan_BTHU.shape[:3], 1)
-            ),
+            "z_ahead": far_BH[..., None].astype(np.float32),
             "forecast": np.stack(quantiles, axis=-1).astype(np.float32),
         }
 
@@ -112,9 +110,10 @@ def window(goal: float = 0.5, warmth: float = 5.0) -> WindowOutputs:
         cross_TMP=np.zeros((NUM_TICKS, 1, 1), np.float32),
         readings_TR=np.tile(readings_R, (NUM_TICKS, 1)),
         cross_readings_TR=np.zeros((NUM_TICKS, 2), np.float32),
-        z_hat_THD=np.zeros((NUM_TICKS, num_horizons, 1), np.float32),
-        p_hat_THMP=np.zeros((NUM_TICKS, num_horizons, 1, 1), np.float32),
-        readings_hat_THR=np.zeros((NUM_TICKS, num_horizons, 2), np.float32),
+        z_due_SD=np.zeros((num_horizons, 1), np.float32),
+        p_due_SMP=np.zeros((num_horizons, 1, 1), np.float32),
+        readings_due_SR=np.zeros((num_horizons, 2), np.float32),
+        z_ahead_HD=np.zeros((num_horizons, 1), np.float32),
         forecast_HGQ=np.zeros((num_horizons, 2, 3), np.float32),
         setpoints_TU=np.tile(setpoints_U, (NUM_TICKS, 1)),
         usable={"process": 1.0},

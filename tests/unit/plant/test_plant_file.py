@@ -264,3 +264,10 @@ def test_how_fast_a_knob_may_be_turned_is_no_part_of_what_the_plant_is() -> None
     slow, fast = parse(setpoint(rate_limit_per_s=1)), parse(setpoint(rate_limit_per_s=2))
     assert slow.fingerprint() == fast.fingerprint() == parse(setpoint()).fingerprint()
     assert slow.fingerprint() != parse(setpoint(limits={"low": 0.2})).fingerprint()
+
+
+def test_a_resolution_is_kept_with_the_model_and_is_no_part_of_what_the_plant_is() -> None:
+    coarse = parse(setpoint(setpoint=False, resolution=0.1))
+    assert coarse.measured[-1].resolution == 0.1
+    assert coarse.fingerprint() == parse(setpoint(setpoint=False)).fingerprint()
+    assert "resolution: input should be greater than 0" in refusal(setpoint(resolution=0))

@@ -77,11 +77,11 @@ def test_how_records_are_kept_is_not_what_the_plant_is() -> None:
     changed = rig(partitions=7, retention_h={"telemetry": 1, "stream_health": 0.5})
     assert topics_of(changed) != topics_of(plant)
     assert changed.fingerprint() == plant.fingerprint()
-    # Plants described before topics, devices and rate limits could be keep their fingerprints.
+    # Plants described before topics, devices, rate limits and resolutions could be keep theirs.
     before = plant.model_dump(mode="json", exclude={"topics", "devices"})
     for stream in before["streams"]:
         for tag in stream.get("tags", ()):
-            del tag["rate_limit_per_s"]
+            del tag["rate_limit_per_s"], tag["resolution"]
     told = json.dumps(before, separators=(",", ":"), ensure_ascii=False)
     assert plant.fingerprint() == hashlib.sha256(told.encode()).hexdigest()
 

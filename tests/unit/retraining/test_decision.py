@@ -166,8 +166,9 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     kept = Settings(data_dir=tmp_path)
     now_ns = module.wiring.open_clock().now_ns()
     for at_ns in (now_ns - 2 * HOUR_NS, now_ns - HOUR_NS):
-        for _ in range(2):
-            keep_record(kept, PLANT, record(at_ns))
+        first = keep_record(kept, PLANT, record(at_ns))
+        again = record(at_ns).model_copy(update={"t_ns": at_ns + 1, "duration_s": 99.0})
+        assert keep_record(kept, PLANT, again) == first, "what is told is what is kept"
     return kept
 
 

@@ -72,11 +72,12 @@ def test_precision_is_of_the_judged_and_says_how_sure_it_is() -> None:
 def test_ticks_count_down_to_the_next_useful_alarm_or_to_where_nobody_looked() -> None:
     ticks_N = np.array([0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22])
     episodes = [
-        LabelledEpisode("nuisance", "hot", 1, 2, "nuisance"),
-        LabelledEpisode("useful", "hot", 4, 6, "useful"),
-        LabelledEpisode("unjudged", "hot", 22, None, None),
+        LabelledEpisode("nuisance", "hot", 20, 30, "nuisance"),
+        # A score's time is the end of its tick: this began in tick 4, that in tick 22.
+        LabelledEpisode("useful", "hot", 50, 60, "useful"),
+        LabelledEpisode("unjudged", "hot", 230, None, None),
     ]
-    labelled = labels_of(ticks_N[:, None].astype(float), ticks_N, episodes, tick_ns=1)
+    labelled = labels_of(ticks_N[:, None].astype(float), ticks_N, episodes, tick_ns=10)
     assert labelled.features_NF.ravel().tolist() == [0, 1, 2, 3, 6, 7, 20, 21]
     assert labelled.ticks_to_end_N.tolist() == [4, 3, 2, 1, 2, 1, 2, 1]
     assert labelled.has_event_N.tolist() == [True] * 4 + [False] * 4

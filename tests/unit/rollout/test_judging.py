@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from fusion.errors import InferenceUnavailableError
+from fusion.errors import InferenceUnavailableError, ModelLoadingError
 from fusion.plant import NANOSECONDS
 from fusion.rollout.judging import Limits, Rule, Seen, problem
 from fusion.rollout.metering import RECENT_S, Meter, MeteredInference
@@ -48,6 +50,18 @@ def broken(seen: Seen, beside: Seen = WELL) -> Rule | None:
 )
 def test_each_rule(changes: dict[str, object], rule: Rule | None) -> None:
     assert broken(WELL.model_copy(update=changes)) is rule
+
+
+@pytest.mark.parametrize(
+    ("tick_s", "enough"), [(0.1, 300), (0.5, 60), (1.0, 30), (1.5, 20), (10.0, 20)]
+)
+def test_alarms_are_judged_after_half_a_minute_whatever_a_tick_lasts(
+    tick_s: float, enough: int
+) -> None:
+    for num_ticks, rule in ((enough - 1, None), (enough, Rule.ALARMS)):
+        alarming = Seen(num_ticks=num_ticks, num_alarm_ticks=num_ticks)
+        found = problem(alarming, Seen(num_ticks=num_ticks), LIMITS, tick_s=tick_s)
+        assert (found and found.rule) is rule
 
 
 def test_a_server_that_is_away_accuses_nobody() -> None:
@@ -116,6 +130,39 @@ def test_calls_are_counted_and_forgotten() -> None:
     clock.sleep(RECENT_S + 1)
     assert meter.seen().num_calls == 0
     assert clock.monotonic_ns() > RECENT_S * NANOSECONDS
+
+
+@pytest.mark.parametrize("tick_s", [0.5, 3.0, 10.0, 60.0])
+def test_calls_are_judged_however_rarely_a_plant_has_a_tick(tick_s: float) -> None:
+    clock = HandClock()
+    meter = Meter(clock, tick_s=tick_s)
+    for _ in range(15):
+        for _ in ("encoder", "predictor"):
+            meter.called(1.0, has_failed=False)
+        clock.sleep(tick_s)
+    found = problem(meter.seen(), WELL, LIMITS, tick_s=tick_s)
+    assert found is not None
+    assert found.rule is Rule.LATENCY
+
+
+def test_a_network_that_is_being_loaded_is_no_failure_of_its_version() -> None:
+    clock = HandClock()
+    meter = Meter(clock)
+    metered = MeteredInference(Loading(), meter, clock)
+    with pytest.raises(ModelLoadingError):
+        metered.infer("encoder", {})
+    assert meter.seen().num_calls == 0
+    assert meter.calls().num_failed == 0
+
+
+class Loading:
+    """A version that its server is still loading."""
+
+    def infer(self, network: str, inputs: object) -> dict[str, NDArray[np.float32]]:
+        raise ModelLoadingError("not yet")
+
+    def close(self) -> None:
+        """Nothing to free."""
 
 
 def test_a_verdict_on_another_versions_alarm_counts_for_nothing() -> None:

@@ -57,7 +57,8 @@ def test_whatever_is_tried_there_is_a_champion_from_the_first_on(
         had_champion |= after.champion is not None
         assert (after.champion is not None) == had_champion
         assert (after.challenger is None) == (after.stage is None)
-        assert after.standby is None or after.challenger is None
+        scores_already = after.stage in {Action.SHADOW, Action.CANARY}
+        assert after.standby is None or not scores_already, "one at a time beside the champion"
         if action is Action.CHAMPION and state.champion is not None:
             back = step(after, Action.ROLLED_BACK, version)
             assert back.champion == state.champion
@@ -84,6 +85,17 @@ def test_a_journal_read_again_gives_the_same_state(tried: list[Action]) -> None:
 def test_every_stage_can_be_rolled_back(stage: Action) -> None:
     back = step(challenged(stage), Action.ROLLED_BACK, "b")
     assert (back.champion, back.challenger, back.standby) == ("a", None, None)
+
+
+def test_a_version_that_is_refused_leaves_the_way_back_open() -> None:
+    state = challenged(Action.CHAMPION)
+    assert (state.champion, state.standby) == ("b", "a")
+    for action in (Action.LOADED, Action.PROBED):
+        state = step(state, action, "c")
+        assert roles_of(state, ASSETS[0], ASSETS) == Roles("b", "a"), "it goes on scoring"
+    refused = step(state, Action.REFUSED, "c")
+    assert step(refused, Action.ROLLED_BACK, "b").champion == "a"
+    assert step(state, Action.SHADOW, "c").standby is None
 
 
 def test_a_step_on_a_state_that_moved_on_is_refused() -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from fusion.errors import InputError, RecipeError
-from fusion.scoring.events import EventHead, Labelled, fit_event_head, outcomes
+from fusion.scoring.events import (
+    FILE,
+    MAX_FILE_BYTES,
+    EventHead,
+    Labelled,
+    fit_event_head,
+    outcomes,
+)
 
 GRID = (1, 2, 4, 8, 16)
 
@@ -93,6 +102,42 @@ def test_a_recording_that_ended_tells_nothing_about_later() -> None:
     assert known[0].tolist() == [True, True, False, False, False]
 
 
+def stretches(num_events: int, num_open: int) -> Labelled:
+    """Return stretches of 20 ticks: so many end with an event, so many are cut off."""
+    num = num_events + num_open
+    group = np.repeat(np.arange(num), 20)
+    to_end = np.tile(np.arange(20, 0, -1.0), num)
+    return Labelled(np.zeros((20 * num, 1)), to_end, group < num_events, group)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_head_is_never_calibrated_on_stretches_without_an_event(seed: int) -> None:
+    """Were only cut-off stretches held out, every chance would come down to nothing."""
+    windows = stretches(num_events=5, num_open=3)
+    head = fit_event_head(windows, grid=(10,), seed=seed, num_heads=1)
+    # Of the 10 ticks before an end, of eight stretches, five have an event, all others none.
+    assert 0.15 < float(head.within(np.zeros((1, 1)))[0, 0]) < 0.55
+    assert sum(head.reliability.count) > 0
+
+
+def test_of_events_in_too_few_stretches_nothing_is_held_out_and_nothing_claimed() -> None:
+    head = fit_event_head(stretches(num_events=4, num_open=8), grid=(10,), num_heads=1)
+    assert np.isnan(head.reliability.error)
+    assert (head.scale, head.shift) == (1.0, 0.0)
+
+
+def test_what_was_left_out_counts_through_what_stands_for_it() -> None:
+    windows, _ = toy(4_000, 3)
+    is_kept = windows.has_event_N | (np.arange(len(windows)) % 8 == 0)
+    weight = np.where(windows.has_event_N, 1.0, 8.0)
+    thinned = replace(windows, weight_N=weight).part(is_kept)
+    said, told, blind = (
+        fit_event_head(each, grid=GRID, num_heads=1).within(np.array([[0.0, 0.0], [1.0, 0.0]]))
+        for each in (windows, thinned, replace(thinned, weight_N=None))
+    )
+    assert np.abs(told - said).mean() < np.abs(blind - said).mean() / 2
+
+
 def test_impossible_labels_are_refused() -> None:
     windows, _ = toy(10, 0)
     none = Labelled(
@@ -104,3 +149,35 @@ def test_impossible_labels_are_refused() -> None:
         fit_event_head(windows, grid=(4, 2))
     with pytest.raises(InputError, match="at least 0"):
         Labelled(windows.features_NF, -windows.ticks_to_end_N, windows.has_event_N, windows.group_N)
+
+
+def test_a_file_that_is_no_head_is_refused_in_words(head: EventHead, tmp_path: Path) -> None:
+    path = tmp_path / FILE
+
+    def refused(match: str) -> None:
+        with pytest.raises(InputError, match=match):
+            EventHead.load(tmp_path)
+
+    head.save(tmp_path)
+    whole = path.read_bytes()
+    for length in (0, 7, 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        refused("must be an event head")
+    for name, array, match in (
+        ("weight_1", head.arrays["weight_1"][:, :-1], "arrays must be"),
+        ("bias_2", np.full_like(head.arrays["bias_2"], np.nan), "must be numbers"),
+        ("std", np.zeros_like(head.arrays["std"]), "above 0"),
+    ):
+        replace(head, arrays={**head.arrays, name: array}).save(tmp_path)
+        refused(match)
+    replace(head, arrays={k: v for k, v in head.arrays.items() if k != "std"}).save(tmp_path)
+    refused("arrays must be")
+    replace(head, grid_K=(8, 4, 2, 1, 16)).save(tmp_path)
+    refused("must ascend")
+    replace(head, shift=float("inf")).save(tmp_path)
+    refused("must be numbers")
+    save_file({"mean": np.zeros((1, 1), np.float32)}, path)
+    refused("event_head")
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    refused("may have")

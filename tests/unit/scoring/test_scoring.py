@@ -61,9 +61,10 @@ def windows(count: int, seed: int = 0, first: int = 100) -> list[WindowOutputs]:
 
     length = count + T - 1
     z, p, readings = noise(length, D), noise(length, M, P), noise(length, R)
-    z_hat, p_hat = noise(length, 3, D, scale=0.1), noise(length, 3, M, P, scale=0.1)
+    # Of the horizons 1, 4 and 16 two lie inside a window of 8 ticks.
+    z_due, p_due = noise(count, 2, D, scale=0.1), noise(count, 2, M, P, scale=0.1)
     cross, cross_readings = noise(length, M, P, scale=0.1), noise(length, R, scale=0.1)
-    readings_hat = noise(length, 3, R, scale=0.1)
+    readings_due = noise(count, 2, R, scale=0.1)
     band = np.array([-1.6, 0.0, 1.6], np.float32)
     return [
         WindowOutputs(
@@ -74,9 +75,10 @@ def windows(count: int, seed: int = 0, first: int = 100) -> list[WindowOutputs]:
             cross_TMP=cross[i : i + T],
             readings_TR=readings[i : i + T],
             cross_readings_TR=cross_readings[i : i + T],
-            z_hat_THD=z_hat[i : i + T],
-            p_hat_THMP=p_hat[i : i + T],
-            readings_hat_THR=readings_hat[i : i + T],
+            z_due_SD=z_due[i],
+            p_due_SMP=p_due[i],
+            readings_due_SR=readings_due[i],
+            z_ahead_HD=np.zeros((3, D), np.float32),
             forecast_HGQ=np.broadcast_to(band, (3, 4, 3)).copy(),
             setpoints_TU=np.zeros((T, 1), np.float32),
             usable=dict.fromkeys(NAMES, 1.0),

@@ -67,6 +67,29 @@ class Calm:
         )
 
 
+def test_whatever_a_shadow_does_the_version_in_service_goes_on() -> None:
+    meter = Meter(open_clock())
+
+    def push(observation: Observation) -> SimpleNamespace:
+        if observation.tick == 1:
+            raise KeyError("process/chart")
+        return SimpleNamespace(tick=observation.tick)
+
+    shadow = Shadow(
+        PLANT,
+        "2",
+        cast("Any", SimpleNamespace(push=push)),
+        cast("Any", Calm()),
+        AlarmEngine(PLANT),
+        meter,
+    )
+    for tick in range(4):
+        senses = {"process": np.full((2, 1), 5.0, np.float32)}
+        shadow.follow(Observation(tick, senses, {"process": 1.0}), is_new=True)
+    assert meter.seen().num_ticks == 3
+    assert meter.calls().num_failed == 1
+
+
 def test_limits_on_tags_count_for_a_shadow_too() -> None:
     meter = Meter(open_clock())
     windows = SimpleNamespace(push=lambda observation: SimpleNamespace(tick=observation.tick))

@@ -55,17 +55,36 @@ class Arithmetic:
             }
         self.plans.append(inputs["plan"][0])
         z_BTD = np.asarray(inputs["z"], np.float32)
-        shape = (*z_BTD.shape[:2], len(HORIZONS), 1)
-        ahead = np.broadcast_to(z_BTD[:, :, None], shape)
+        # Each position expects what it is, and a tenth more per horizon.
+        later_H1 = np.array([[0.0], [0.1], [0.2]], np.float32)
+        return self.told((z_BTD[:, :, None] + later_H1).astype(np.float32))
+
+    def told(self, every_BTHD: Floats) -> dict[str, Floats]:
+        """Return the answer of the predictor, given what it expects at every position."""
+        due_BSD = np.stack([every_BTHD[:, -2, 0], every_BTHD[:, -3, 1]], axis=1)
         return {
-            "z_hat": ahead,
-            "p_hat": ahead[..., None],
-            "readings_hat": ahead,
-            "forecast": np.zeros((1, len(HORIZONS), 1, 3), np.float32),
+            "z_due": due_BSD,
+            "p_due": due_BSD[..., None],
+            "readings_due": due_BSD,
+            "z_ahead": every_BTHD[:, -1],
+            "forecast": np.zeros((len(every_BTHD), len(HORIZONS), 1, 3), np.float32),
         }
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+class ExportedByVersion01(Arithmetic):
+    """Answers as networks did that are still served after an upgrade."""
+
+    def told(self, every_BTHD: Floats) -> dict[str, Floats]:
+        """Return an answer for every position."""
+        return {
+            "z_hat": every_BTHD,
+            "p_hat": every_BTHD[..., None],
+            "readings_hat": every_BTHD,
+            "forecast": np.zeros((len(every_BTHD), len(HORIZONS), 1, 3), np.float32),
+        }
 
 
 def observation(tick: int) -> Observation:
@@ -114,6 +133,15 @@ def test_live_is_like_batched_and_no_window_crosses_a_jump(steps: list[int]) -> 
     numbers = [o.tick for o in ticks]
     whole = [t for t in numbers if all(t - back in numbers for back in range(NUM_TICKS))]
     assert [window.tick for window in pushed] == whole
+
+
+def test_networks_of_before_an_upgrade_say_the_same() -> None:
+    ticks = [observation(tick) for tick in range(20)]
+    windows = list(encoder(Arithmetic()).run_many(ticks))
+    as_before = list(encoder(ExportedByVersion01()).run_many(ticks))
+    assert len(windows) == len(as_before) == 20 - NUM_TICKS + 1
+    for one, other in zip(windows, as_before, strict=True):
+        same(one, other)
 
 
 def test_a_tick_is_encoded_once() -> None:
