@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import os
+import selectors
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,7 @@ class Order(BaseModel):
     model_dir: Path
     run_key: str
     run_dir: Path
+    starter_pid: int
 
 
 class Answer(BaseModel):
@@ -82,6 +85,7 @@ def train_in_processes(
         model_dir=ordered.model_dir,
         run_key=ordered.run_key or "",
         run_dir=run_dir,
+        starter_pid=os.getpid(),
     )
     write_durably(run_dir / ORDER_FILE, order.model_dump_json().encode())
     (run_dir / ANSWER_FILE).unlink(missing_ok=True)
@@ -124,9 +128,30 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return told
 
 
+def end_with(*pids: int) -> None:
+    """Nothing now; this process ends as soon as one of ``pids`` has.
+
+    ``torchrun`` gives its processes sessions of their own. Whoever kills a retraining kills neither
+    them nor their right to write: the next one would train beside them, into the same checkpoint.
+
+    Raises:
+        ProcessLookupError: One of them has ended already.
+    """
+    selector = selectors.DefaultSelector()
+    for pid in pids:
+        selector.register(os.pidfd_open(pid), selectors.EVENT_READ)
+
+    def watch() -> None:
+        selector.select()
+        os._exit(1)  # Not sys.exit: this is no main thread, and nothing is left to be tidied for.
+
+    threading.Thread(target=watch, name="end-with", daemon=True).start()
+
+
 def work(path: Path) -> None:
     """Do this process's part of the order at ``path``; the first process writes the answer."""
     order, settings = Order.model_validate_json(path.read_bytes()), Settings.load()
+    end_with(order.starter_pid, os.getppid())
 
     def tell(report: StepReport) -> None:
         if report.gauges is not None:
