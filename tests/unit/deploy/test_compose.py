@@ -209,6 +209,33 @@ def test_who_needs_one_another_shares_a_network_and_waits() -> None:
             )
 
 
+def test_prometheus_asks_every_service_that_has_figures_and_reaches_it() -> None:
+    (option,) = [w for w in SERVICES["prometheus"]["command"] if w.startswith("--config.file=")]
+    file = ROOT / "deploy" / "prometheus" / Path(option).name
+    targets: dict[str, int] = {}
+    for job in yaml.safe_load(file.read_text())["scrape_configs"]:
+        for fixed in job.get("static_configs", []):
+            targets |= {host: int(p) for host, _, p in (t.partition(":") for t in fixed["targets"])}
+        for found in job.get("dns_sd_configs", []):
+            targets |= dict.fromkeys(found["names"], found["port"])
+    told = {
+        name: int(address.rpartition(":")[2])
+        for name, service in SERVICES.items()
+        if (address := service.get("environment", {}).get("FUSION_HEALTH_ADDRESS"))
+    }
+    assert targets == told | {"triton": 8002}
+    for host in targets:
+        assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"]), host
+
+
+def test_only_live_and_prometheus_share_a_network_with_triton() -> None:
+    """Who reaches its gRPC may load a model, and loading a model is running code."""
+    own = set(SERVICES["triton"]["networks"])
+    beside = {name for name, service in SERVICES.items() if own & set(service.get("networks", []))}
+    assert beside == {"triton", "live", "prometheus"}
+    assert "--http-address=127.0.0.1" in SERVICES["triton"]["command"]
+
+
 def test_the_core_starts_without_a_profile() -> None:
     core = {name for name, service in SERVICES.items() if not service.get("profiles")}
     inits = {"secrets-init", "rights-init", "topics-init"}

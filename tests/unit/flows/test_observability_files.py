@@ -103,6 +103,7 @@ def test_prometheus_itself_takes_rules_configuration_and_every_expression(tmp_pa
     (tmp_path / "all.yml").write_text(yaml.safe_dump({"groups": [{"name": "q", "rules": rules}]}))
     for words in (
         ("check", "config", str(PROMETHEUS / "prometheus.yml")),
+        ("check", "config", str(PROMETHEUS / "compose.yml")),
         ("check", "rules", str(PROMETHEUS / "alerts.yml")),
         ("check", "rules", str(tmp_path / "all.yml")),
     ):
