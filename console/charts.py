@@ -10,6 +10,10 @@ from fusion.schema import TagForecast
 WIDTH, HEIGHT = 240, 48
 FAN_WIDTH, FAN_HEIGHT = 420, 150
 _MARGIN = 6
+_ROOM = 0.14
+"""Of the range, above and below: enough for the name of a limit that lies at its end."""
+_TICK_WIDTH = 70
+_TEXT_ABOVE, _TEXT_BELOW = -5, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,10 @@ class Fan:
     band: str
     median: str
     limit_y: float | None
+    limit_text_y: float | None
+    """Where the limit's name stands: on the side where the forecast does not begin."""
     ticks: tuple[tuple[float, str], ...]
-    """Place and name of each horizon."""
+    """Place and name of the horizons whose names have room beside each other."""
     top: float
     bottom: float
 
@@ -61,7 +67,7 @@ def fan_of(forecast: TagForecast) -> Fan:
     low, mid, high = ((*start, *each) for each in (forecast.low, forecast.median, forecast.high))
     values = [*low, *high, *(() if forecast.limit is None else (forecast.limit,))]
     bottom, top = min(values), max(values)
-    room = max(top - bottom, 1e-9) * 0.08
+    room = max(top - bottom, 1e-9) * _ROOM
     bottom, top = bottom - room, top + room
 
     def x(t_s: float) -> float:
@@ -73,12 +79,25 @@ def fan_of(forecast: TagForecast) -> Fan:
     def path(of: Sequence[float]) -> list[str]:
         return [f"{x(t):.1f},{y(v):.1f}" for t, v in zip(times, of, strict=True)]
 
+    limit_y = None if forecast.limit is None else round(y(forecast.limit), 1)
+    beside = _TEXT_ABOVE if limit_y is not None and limit_y <= y(mid[0]) else _TEXT_BELOW
     return Fan(
         forecast=forecast,
         band=" ".join([*path(low), *reversed(path(high))]),
         median=" ".join(path(mid)),
-        limit_y=None if forecast.limit is None else round(y(forecast.limit), 1),
-        ticks=tuple((round(x(t), 1), f"{t:g} s") for t in times),
+        limit_y=limit_y,
+        limit_text_y=None if limit_y is None else limit_y + beside,
+        ticks=_with_room([(round(x(t), 1), "now" if t == 0 else f"{t:g} s") for t in times]),
         top=top,
         bottom=bottom,
     )
+
+
+def _with_room(ticks: Sequence[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
+    """Return the first and the last of ``ticks``, and of the others those that overlap nobody."""
+    *others, last = ticks
+    kept = others[:1]
+    for each in others[1:]:
+        if each[0] - kept[-1][0] >= _TICK_WIDTH and last[0] - each[0] >= _TICK_WIDTH:
+            kept.append(each)
+    return (*kept, last)
