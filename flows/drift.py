@@ -82,11 +82,13 @@ def check_drift(
     then = _kept_sample(plant, settings, model_dir, own)
     on_stage("what it makes of the recent period")
     now = read_sample(plant, settings, model_dir, recent)
-    told = told_episodes(plant, settings, start_ns=recent.from_ns, end_ns=recent.until_ns)
-    is_real_N = _inside(now, told, plant)
+    # A fault may have begun long before, and stand: by what it covers, not by when it began.
+    every = told_episodes(plant, settings)
+    told = [each for each in every if recent.from_ns <= each.onset_ns < recent.until_ns]
+    is_real_N = _inside(now, every, plant)
     on_stage("comparing")
     found = check(
-        then,
+        then.without(_inside(then, every, plant)),
         now.without(is_real_N),
         tick_s=plant.tick_s,
         budget=AlarmBudget(plant.scoring.false_alarms_per_day, _on_delay_ticks(plant)),
@@ -216,14 +218,14 @@ def _kept_sample(plant: Plant, settings: Settings, model_dir: Path, own: Period)
     return Sample.load(folder / SAMPLE_FILE)
 
 
-def _inside(now: Sample, told: Sequence[LabelledEpisode], plant: Plant) -> np.ndarray:
+def _inside(sample: Sample, told: Sequence[LabelledEpisode], plant: Plant) -> np.ndarray:
     """Return which ticks lie in alarms that operators called useful: faults, not drift."""
-    is_in_N = np.zeros(len(now), bool)
+    is_in_N = np.zeros(len(sample), bool)
     for each in told:
         if each.judgement == "useful":
-            is_after_N = now.ticks_N >= tick_of(each.onset_ns, plant)
+            is_after_N = sample.ticks_N >= tick_of(each.onset_ns, plant)
             last = END_OF_TIME_NS if each.cleared_ns is None else tick_of(each.cleared_ns, plant)
-            is_in_N |= is_after_N & (now.ticks_N <= last)
+            is_in_N |= is_after_N & (sample.ticks_N <= last)
     return is_in_N
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.line_journal import LineJournal
+from flows.line_journal import MAX_BYTES, LineJournal
 from flows.settings import Settings
 from fusion.plant import Plant
 from fusion.retraining.records import (
@@ -37,7 +37,10 @@ def drift_history(settings: Settings, plant: Plant) -> DriftHistory:
 
 
 def keep_record(settings: Settings, plant: Plant, record: DriftRecord) -> DriftRecord:
-    """Keep a check and return what is kept: of equal checks the first, whoever repeats them."""
+    """Keep a check and return what is kept: of equal checks the first, whoever repeats them.
+
+    When the file comes near its bound the oldest checks go, but those that a retraining answered.
+    """
     kept = record
 
     def news(entries: Sequence[DriftRecord | Intended | Started | Ended]) -> list[DriftRecord]:
@@ -46,5 +49,24 @@ def keep_record(settings: Settings, plant: Plant, record: DriftRecord) -> DriftR
         kept = before[0] if before else record
         return [] if before else [record]
 
-    drift_journal_of(settings, plant).extend(news)
+    journal = drift_journal_of(settings, plant)
+    if journal.num_bytes > MAX_BYTES // 2:
+        journal.forget(_newest)
+    journal.extend(news)
     return kept
+
+
+def _newest(
+    entries: list[DriftRecord | Intended | Started | Ended],
+) -> list[DriftRecord | Intended | Started | Ended]:
+    """Return all that was done, what it answers, and of the other checks the newest."""
+    answered = {id_ for each in entries if isinstance(each, Intended) for id_ in each.answers}
+    kept: list[DriftRecord | Intended | Started | Ended] = []
+    room = MAX_BYTES // 4
+    for each in reversed(entries):
+        if isinstance(each, DriftRecord) and each.id not in answered:
+            room -= len(each.model_dump_json())
+            if room < 0:
+                continue
+        kept.append(each)
+    return kept[::-1]

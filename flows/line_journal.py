@@ -1,4 +1,4 @@
-"""A journal: one file, a line per entry, appended and synced, never changed.
+"""A journal: one file, a line per entry, appended and synced; what is written never changes.
 
 Whoever extends it holds a lock on the file and is shown what stands in it: what follows from that
 is decided once, however many ask.
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from fusion.errors import InputError
 
 MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES_TO_FORGET = 8 * MAX_BYTES
 _Entry = TypeVar("_Entry")
 
 
@@ -66,18 +67,43 @@ class LineJournal(Generic[_Entry]):
                 os.fsync(file.fileno())
         return before + new
 
+    def forget(self, keep: Callable[[list[_Entry]], Sequence[_Entry]]) -> int:
+        """Keep what ``keep`` returns of the entries, in its order; return how many went.
+
+        The file is there whole at every moment. It may be larger than others may read.
+
+        Raises:
+            InputError: The file is not a journal; it stays as it was.
+        """
+        with self._locked() as file:
+            before = self._parsed(file.read(), most=MAX_BYTES_TO_FORGET)
+            kept = list(keep(before))
+            if len(kept) < len(before):
+                lines = b"".join(self._adapter.dump_json(each) + b"\n" for each in kept)
+                beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+                with beside.open("wb") as new:
+                    new.write(lines)
+                    new.flush()
+                    os.fsync(new.fileno())
+                beside.replace(self._path)
+        return len(before) - len(kept)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        with os.fdopen(handle, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+        while True:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            with os.fdopen(handle, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Somebody may have put another file there while we waited for this one's lock.
+                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                    yield file
+                    return
 
-    def _parsed(self, content: bytes) -> list[_Entry]:
-        if len(content) > MAX_BYTES:
+    def _parsed(self, content: bytes, most: int = MAX_BYTES) -> list[_Entry]:
+        if len(content) > most:
             raise InputError(
-                f"a journal must be below {MAX_BYTES} bytes, {self._path} is not; look at it"
+                f"a journal must be below {most} bytes, {self._path} is not; look at it"
             )
         whole = content[: content.rfind(b"\n") + 1].splitlines()
         try:

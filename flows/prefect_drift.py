@@ -19,6 +19,7 @@ from prefect.deployments import run_deployment
 from prefect.events import DeploymentEventTrigger, emit_event
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
 
 from flows.drift import champion_of, check_drift
 from flows.drift_journal import keep_record
@@ -173,6 +174,11 @@ class PrefectRetrainer:
         if state is None or not state.is_final():
             return "running"
         return "finished" if state.is_completed() else "failed"
+
+    def give_up(self, run: str, why: str) -> None:
+        """Set the flow run to Crashed: Prefect's server does so for none that lost its worker."""
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(run), Crashed(message=why), force=True)
 
 
 @flow(name="reconcile", persist_result=False, validate_parameters=False)

@@ -14,8 +14,9 @@ from typing import Literal, Protocol
 from flows import wiring
 from flows.drift import champion_of
 from flows.drift_journal import DriftJournal, drift_history, drift_journal_of
+from flows.rollout_journal import journal_of
 from flows.settings import Settings
-from fusion.plant import Plant
+from fusion.plant import NANOSECONDS, Plant
 from fusion.retraining.decision import Decision, RetrainingPolicy, decide
 from fusion.retraining.records import (
     DriftRecord,
@@ -38,6 +39,10 @@ class Retrainer(Protocol):
 
     def state(self, run: str) -> RunState:
         """Return how a run does; one that nobody knows any more has failed."""
+        ...
+
+    def give_up(self, run: str, why: str) -> None:
+        """Let a run count there as one that broke down, and never begin if it still waits."""
         ...
 
 
@@ -66,7 +71,7 @@ def reconcile(
     journal = drift_journal_of(settings, plant)
     for each in drift_history(settings, plant).retrainings:
         if each.is_open and each.run is not None:
-            _note_end(journal, each, each.run, retrainer)
+            _note_end(journal, each, each.run, retrainer, policy)
     decision = _decide_once(journal, plant, settings, policy)
     started: list[str] = []
     for each in drift_history(settings, plant).retrainings:
@@ -82,12 +87,18 @@ def _decide_once(
 ) -> Decision:
     """Decide under the journal's lock; what is due stands in the journal afterwards."""
     champion, address = champion_of(plant, settings).name, str(plant.address)
+    challenger = journal_of(settings, plant).state().challenger
     decisions: list[Decision] = []
 
     def follow(entries: list[DriftRecord | Intended | Started | Ended]) -> list[Intended]:
         history, now_ns = history_of(entries, address), wiring.open_clock().now_ns()
         decision = decide(
-            policy, history.records, history.retrainings, champion=champion, now_ns=now_ns
+            policy,
+            history.records,
+            history.retrainings,
+            champion=champion,
+            now_ns=now_ns,
+            challenger=challenger,
         )
         decisions.append(decision)
         if not decision.is_due:
@@ -121,17 +132,20 @@ def _note_start(journal: DriftJournal, id_: str, run: str) -> None:
 
 
 def _note_end(
-    journal: DriftJournal, retraining: Retraining, run: str, retrainer: Retrainer
+    journal: DriftJournal,
+    retraining: Retraining,
+    run: str,
+    retrainer: Retrainer,
+    policy: RetrainingPolicy,
 ) -> None:
-    state = retrainer.state(run)
+    state, now_ns = retrainer.state(run), wiring.open_clock().now_ns()
+    how = f"run {run} {state}"
     if state == "running":
-        return
-    ended = Ended(
-        id=retraining.id,
-        t_ns=wiring.open_clock().now_ns(),
-        has_failed=state == "failed",
-        how=f"run {run} {state}",
-    )
+        if now_ns - retraining.t_ns < policy.max_running_s * NANOSECONDS:
+            return
+        how = f"run {run} had not ended after {policy.max_running_s / 3600:g} h, and is given up"
+        retrainer.give_up(run, how)
+    ended = Ended(id=retraining.id, t_ns=now_ns, has_failed=state != "finished", how=how)
     journal.extend(
         lambda entries: (
             []

@@ -33,7 +33,10 @@ class Patience(BaseModel):
     shadow_s: float = Field(default=86_400.0, ge=0)
     canary_s: float = Field(default=86_400.0, ge=0)
     min_seen_share: float = Field(
-        default=0.5, ge=0, le=1, description="Of the ticks of that time: what both versions scored."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Of the ticks of that time, of all plants: what both versions scored.",
     )
     share: float = Field(default=CANARY_SHARE, gt=0, le=1, description="Of the assets, as canary")
     skips_canary: bool = Field(default=False, description="From shadow into service at once.")
@@ -101,7 +104,7 @@ def _reason_to_wait(
     assert state.champion is not None, "who proves itself does so beside a champion"
     seen, beside = (told.get(each, Seen()) for each in (state.challenger, state.champion))
     tick_s = plants[0].tick_s
-    asked_ticks = max(1, round(asked_s / tick_s * patience.min_seen_share))
+    asked_ticks = max(1, round(asked_s / tick_s * patience.min_seen_share * len(plants)))
     if min(seen.num_ticks, beside.num_ticks) < asked_ticks:
         return (
             f"{state.challenger} scored {seen.num_ticks} ticks and the champion "

@@ -41,6 +41,12 @@ class RetrainingPolicy(BaseModel):
     max_record_age_s: float = Field(
         default=7 * 24 * 3600.0, gt=0, description="Older findings say nothing about today."
     )
+    max_running_s: float = Field(
+        default=24 * 3600.0,
+        gt=0,
+        description="A retraining that has not ended after so long is given up, and has failed: a "
+        "machine that lost its power leaves a run behind that nobody ends.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +67,24 @@ def decide(
     *,
     champion: str,
     now_ns: int,
+    challenger: str | None = None,
 ) -> Decision:
     """Return whether a retraining is due; ``records`` and ``retrainings`` are one plant's.
 
     What was found of another version than ``champion`` counts no longer, nor what a retraining
-    has answered that did not fail.
+    has answered that did not fail. While a ``challenger`` proves itself nothing is due: a second
+    one could not, and would cost a turn of the budget.
     """
     going = [each for each in retrainings if each.is_open]
     if going:
         return Decision(
             is_due=False, why=f"a retraining goes on since its beginning: {going[0].id}"
+        )
+    if challenger is not None:
+        return Decision(
+            is_due=False,
+            why=f"{challenger} proves itself beside {champion}: it is promoted or goes back first "
+            "(`fusion models show`)",
         )
     confirming = confirmed_by(policy, records, retrainings, champion=champion, now_ns=now_ns)
     if len(confirming) < policy.confirmations:

@@ -19,7 +19,7 @@ from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import Event as ServerEvent
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import wiring
+from flows import drift, wiring
 from flows.cli.plant import load_plant
 from flows.drift_journal import drift_history
 from flows.feedback import refit_event_head
@@ -35,7 +35,9 @@ from flows.prefect_drift import (
 from flows.settings import Settings
 from fusion.errors import InputError
 from fusion.plant import NANOSECONDS
+from fusion.retraining.labels import LabelledEpisode
 from fusion.retraining.records import DriftRecord
+from fusion.schema import Judgement
 from fusion.simulation import FaultInterval, Scenario
 from fusion.simulation.scenario import EPOCH_NS, Physics
 from tests.e2e.conftest import Rig, publish
@@ -135,6 +137,27 @@ def test_drift_is_found_kept_and_told_and_a_plant_as_ever_is_not(
     assert len(drift_history(rig.settings, rig.plant).records) == len(HOURS), "kept once"
 
 
+def test_a_judged_fault_that_began_long_before_and_stands_is_no_drift(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = "another bearing"
+    ends_ns = until_ns(hour)
+    began_ns = ends_ns - round(5 * LASTS_S * NANOSECONDS)
+    half_ns = ends_ns - round(LASTS_S / 2 * NANOSECONDS)
+
+    def checked(judgement: Judgement | None, cleared_ns: int | None) -> DriftRecord:
+        stands = LabelledEpisode("a", "worn", began_ns, cleared_ns, judgement)
+        monkeypatch.setattr(drift, "told_episodes", lambda *_, **__: [stands])
+        return drift.check_drift(rig.plant, rig.settings, period_s=LASTS_S, until_ns=ends_ns)
+
+    unjudged = checked(None, None)
+    assert (unjudged.is_drift, unjudged.num_left_out) == (True, 0)
+    stands = checked("useful", None)
+    assert (stands.is_drift, stands.num_left_out) == (False, stands.num_ticks)
+    cleared = checked("useful", half_ns)
+    assert 0 < cleared.num_left_out < cleared.num_ticks
+
+
 def test_the_reconciler_starts_one_run_of_the_deployment(rig: Rig, unique: str) -> None:
     """Needs no event: what was kept is enough."""
     for hour in ("another product", "camera still knocked"):
@@ -160,7 +183,10 @@ def test_the_reconciler_starts_one_run_of_the_deployment(rig: Rig, unique: str) 
     assert "drifts: " in run.parameters["reason"]
     (retraining,) = drift_history(rig.settings, rig.plant).retrainings
     assert retraining.run == str(run.id)
-    assert PrefectRetrainer(deployment).state(str(run.id)) == "running"
+    retrainer = PrefectRetrainer(deployment)
+    assert retrainer.state(str(run.id)) == "running"
+    retrainer.give_up(str(run.id), "its machine lost its power")
+    assert retrainer.state(str(run.id)) == "failed"
 
 
 def test_too_few_labels_are_said_and_fit_nothing(rig: Rig) -> None:

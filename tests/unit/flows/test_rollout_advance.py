@@ -76,6 +76,20 @@ def test_who_did_well_becomes_canary_and_then_champion(settings: Settings) -> No
     assert advance(settings, [PLANT], quick).state.champion == "new"
 
 
+def test_of_many_plants_each_is_to_be_seen_so_long(settings: Settings) -> None:
+    revision = shadowed(settings, hours_ago=2)
+    seen(settings, revision, Seen(num_ticks=HOUR_TICKS // 2))
+    others = [
+        PLANT.model_copy(
+            update={"address": PLANT.address.model_copy(update={"asset": f"pump-{number}"})}
+        )
+        for number in range(9)
+    ]
+    told = advance(settings, [PLANT, *others], PATIENCE)
+    assert not told.has_moved
+    assert f"{10 * HOUR_TICKS // 2} are asked" in told.why
+
+
 def test_who_alarms_otherwise_waits_to_be_taken_back(settings: Settings) -> None:
     revision = shadowed(settings, hours_ago=2)
     bad = Seen(num_ticks=HOUR_TICKS, num_alarm_ticks=HOUR_TICKS // 2)

@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
+from flows import drift_journal, line_journal
 from flows import reconcile as module
 from flows.drift_journal import drift_history, keep_record
 from flows.reconcile import RunState, reconcile
+from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from fusion.plant import NANOSECONDS
 from fusion.retraining.decision import WEEK_NS, RetrainingPolicy, decide
 from fusion.retraining.records import DriftFinding, DriftRecord, Retraining
+from fusion.rollout.states import Action
+from tests.clocks import HandClock
 from tests.models import PLANT
 
 HOUR_NS = 3600 * NANOSECONDS
@@ -146,6 +150,7 @@ class Elsewhere:
         self.keys: list[str] = []
         self.is_away = False
         self.now: RunState = "running"
+        self.given_up: list[str] = []
 
     def start(self, plant_file: str, reason: str, *, key: str) -> str:
         if key not in self.keys:
@@ -157,6 +162,10 @@ class Elsewhere:
     def state(self, run: str) -> RunState:
         assert run.startswith("run ")
         return self.now
+
+    def give_up(self, run: str, why: str) -> None:
+        assert "24 h" in why
+        self.given_up.append(run)
 
 
 @pytest.fixture
@@ -185,6 +194,86 @@ def test_what_was_kept_is_answered_once_without_any_event(where: Settings) -> No
     (retraining,) = drift_history(where, PLANT).retrainings
     assert not retraining.is_open
     assert "It moved." in retraining.why
+
+
+def test_a_run_that_lost_its_machine_is_given_up_after_a_day(
+    where: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Elsewhere()
+    turn(where, elsewhere)
+    now_ns = module.wiring.open_clock().now_ns()
+    clock = HandClock(now_ns + 23 * HOUR_NS)
+    monkeypatch.setattr(module.wiring, "open_clock", lambda: clock)
+    turn(where, elsewhere)
+    assert drift_history(where, PLANT).retrainings[0].is_open, "a long training is left alone"
+    clock.t_ns = now_ns + 25 * HOUR_NS
+    keep_record(where, PLANT, record(clock.t_ns - 2 * HOUR_NS))
+    keep_record(where, PLANT, record(clock.t_ns - HOUR_NS))
+    assert turn(where, elsewhere) == 1, "it has failed, and what it was to answer is answered"
+    lost, second = drift_history(where, PLANT).retrainings
+    assert (lost.has_failed, second.is_open) == (True, True)
+    assert elsewhere.given_up == [lost.run]
+
+
+def test_nothing_is_due_while_a_challenger_proves_itself(where: Settings) -> None:
+    journal = journal_of(where, PLANT)
+
+    def step(action: Action, version: str) -> None:
+        journal.append(journal.state(), action, version, who="test", why="test", t_ns=NOW_NS)
+
+    for action, version in (
+        (Action.LOADED, "v1"), (Action.PROBED, "v1"), (Action.CHAMPION, "v1"),
+        (Action.LOADED, "v2"), (Action.PROBED, "v2"), (Action.SHADOW, "v2"),
+    ):  # fmt: skip
+        step(action, version)
+    elsewhere = Elsewhere()
+    decided = reconcile(Path("duo.yaml"), PLANT, where, elsewhere, POLICY).decision
+    assert not decided.is_due
+    assert "v2 proves itself" in decided.why
+    step(Action.ROLLED_BACK, "v2")
+    assert turn(where, elsewhere) == 1
+
+
+def test_the_oldest_checks_go_before_the_file_is_too_large(
+    where: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn(where, Elsewhere())
+    answered = {id_ for each in drift_history(where, PLANT).retrainings for id_ in each.answers}
+    size = len(record(NOW_NS).model_dump_json())
+    monkeypatch.setattr(line_journal, "MAX_BYTES", 40 * size)
+    monkeypatch.setattr(drift_journal, "MAX_BYTES", 40 * size)
+    for number in range(200):
+        keep_record(where, PLANT, record(NOW_NS + number * HOUR_NS))
+    history = drift_history(where, PLANT)
+    kept = [each.id for each in history.records]
+    assert answered <= set(kept), "what was answered is not found anew"
+    newest = [f"v1-{NOW_NS + number * HOUR_NS}" for number in range(200)]
+    assert kept[2:] == newest[-len(kept) + 2 :]
+    assert 10 <= len(kept) <= 25
+    assert len(history.retrainings) == 1
+
+
+def test_who_waits_for_a_journal_that_is_replaced_writes_into_the_new_one(where: Settings) -> None:
+    journal = drift_journal.drift_journal_of(where, PLANT)
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(entries: list[object]) -> list[object]:
+        has_begun.set()
+        assert may_go_on.wait(30)
+        return entries[1:]
+
+    forgetting = threading.Thread(target=lambda: journal.forget(slowly))  # pyright: ignore[reportArgumentType]
+    forgetting.start()
+    assert has_begun.wait(30)
+    writing = threading.Thread(target=lambda: keep_record(where, PLANT, record(NOW_NS)))
+    writing.start()
+    writing.join(0.2)
+    assert writing.is_alive(), "it waits for the lock"
+    may_go_on.set()
+    for each in (forgetting, writing):
+        each.join(30)
+    assert len(drift_history(where, PLANT).records) == 2
+    assert not list(journal._path.parent.glob(".*"))
 
 
 def test_two_reconcilers_at_once_start_one(where: Settings) -> None:
