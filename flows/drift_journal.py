@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from flows.line_journal import MAX_BYTES, LineJournal
 from flows.settings import Settings
+from fusion.errors import InputError
 from fusion.plant import Plant
 from fusion.retraining.records import (
     ENTRY,
@@ -54,6 +56,31 @@ def keep_record(settings: Settings, plant: Plant, record: DriftRecord) -> DriftR
         journal.forget(_newest)
     journal.extend(news)
     return kept
+
+
+class NewestChecks:
+    """The newest check of each plant of one prefix; the file is read when it has grown."""
+
+    def __init__(self, settings: Settings, plants: Sequence[Plant]) -> None:
+        self._journal = drift_journal_of(settings, plants[0])
+        self._addresses = {str(plant.address) for plant in plants}
+        self._num_bytes = 0
+        self._newest: list[DriftRecord] = []
+
+    def __call__(self) -> list[DriftRecord]:
+        """Return them; those of before while the file cannot be read, which the log says."""
+        num_bytes = self._journal.num_bytes
+        if num_bytes != self._num_bytes:
+            self._num_bytes = num_bytes
+            try:
+                entries = self._journal.entries()
+            except (InputError, OSError) as unreadable:
+                logging.getLogger(__name__).warning("drift is not shown: %s", unreadable)
+                return self._newest
+            checks = [each for each in entries if isinstance(each, DriftRecord)]
+            newest = {each.plant: each for each in sorted(checks, key=lambda each: each.t_ns)}
+            self._newest = [each for plant, each in newest.items() if plant in self._addresses]
+        return self._newest
 
 
 def _newest(

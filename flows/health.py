@@ -2,8 +2,8 @@
 
 *Live* is false when the loop has stopped going round, or when a partition has records to read and
 none was read for a minute: a supervisor should then restart the process. *Ready* is false until
-the process reads something, while the broker or inference is away, and while records come but no
-tick closes. Restarting would not help there.
+the process belongs to its group, while the broker or inference is away, and while records come but
+no tick closes. Restarting would not help there.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Health:
         """Note that the loop goes round, and where reading stands."""
         seen = ProgressWatch()
         seen.lags, seen.lost = dict(progress.lags), dict(progress.lost)
+        seen.has_joined = progress.has_joined
         self._progress, self._away = seen, progress.waits_for
         self._beat_ns = self._clock.monotonic_ns()
 
@@ -86,17 +87,23 @@ class Health:
                 "lag": lag.offsets,
                 "still_for_s": round((now_ns - lag.still_since_ns) / NANOSECONDS, 1),
             }
-            for part, lag in self._progress.stuck(now_ns=now_ns).items()
+            # Who waits for inference goes round, and reads on when it is back: nothing is stuck.
+            for part, lag in (
+                self._progress.stuck(now_ns=now_ns) if self._away is None else {}
+            ).items()
         }
         is_live = silence_s <= MAX_SILENCE_S and not stuck
         return is_live, {"silent_for_s": round(silence_s, 1), "stuck": stuck}
 
     def ready(self) -> Answer:
-        """Return whether the process reads its partitions, how far it is behind, what it lost."""
+        """Return whether the process reads its partitions, how far it is behind, what it lost.
+
+        A member of a group that has more members than partitions has none, and is ready for one.
+        """
         lags = {f"{p.topic}/{p.partition}": lag.offsets for p, lag in self._progress.lags.items()}
         lost = {f"{p.topic}/{p.partition}": n for p, n in self._progress.lost.items()}
         still_s = self._standstill.stuck_s()
-        is_ready = self._away is None and bool(lags) and not still_s
+        is_ready = self._away is None and self._progress.has_joined and not still_s
         seen = {"waits_for": self._away, "lag": lags, "lost": lost}
         return is_ready, seen | {"no_tick_closes_for_s": still_s}
 

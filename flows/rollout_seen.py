@@ -1,8 +1,8 @@
 """What versions did on the stream, role by role: told by live processes, read by people.
 
 One file per step of the journal and live process, beside the journal, replaced every few seconds
-while the roles last. ``advance-rollout`` asks them whether a challenger was seen enough: without them
-it waits, so a file that was deleted costs time and nothing else.
+while the roles last. ``advance-rollout`` asks them whether a challenger was seen enough: without
+them it waits, so a file that was deleted costs time and nothing else.
 """
 
 from __future__ import annotations

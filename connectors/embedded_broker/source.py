@@ -42,6 +42,10 @@ class EmbeddedSource:
                 return records
             time.sleep(min(IDLE_WAIT_S, max(0.0, deadline_s - time.monotonic())))
 
+    def has_joined(self) -> bool:
+        """Return whether there is something to read: without a group nothing else decides it."""
+        return bool(self._positions)
+
     def assigned(self) -> dict[TopicPartition, int]:
         """Return every partition: one machine has one reader, nothing is ever taken away."""
         return dict.fromkeys(self._positions, 1)

@@ -103,6 +103,10 @@ class KafkaSource:
         """Return the partitions that are read now, and when (counted) each was assigned."""
         return dict(self._assignment.stamps)
 
+    def has_joined(self) -> bool:
+        """Return whether the group has given this member its partitions, though they be none."""
+        return self._assignment.has_joined
+
     def keep_alive(self) -> None:
         """Poll with everything paused: the group sees a living member, and nothing is read."""
         with unavailable(self._settings):
@@ -239,11 +243,13 @@ class _Assignment(kafka.ConsumerRebalanceListener):
 
     def __init__(self) -> None:
         self.stamps: dict[TopicPartition, int] = {}
+        self.has_joined = False
         self._count = 0
         self._topic_ids: dict[str, Any] = {}
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._count += 1
+        self.has_joined = True
         self.stamps |= {TopicPartition(p.topic, p.partition): self._count for p in assigned}
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
@@ -263,6 +269,7 @@ class _Assignment(kafka.ConsumerRebalanceListener):
             self.on_partitions_assigned([part for part in self.stamps if part.topic == topic])
 
     def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        self.has_joined = False
         self.on_partitions_revoked(lost)
 
 

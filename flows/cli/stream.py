@@ -13,6 +13,7 @@ import typer
 from flows import wiring
 from flows.cli.plant import PlantFile, load_plant
 from flows.cli.spool import drain, say_what_waits, waiting_note
+from flows.drift_journal import NewestChecks
 from flows.health import Health, serve_health
 from flows.live import open_live, run_live, watch
 from flows.logs import begin_service, tell, tell_lost, tell_refused
@@ -187,7 +188,8 @@ def live(
     watched, rollout = _watched(plant_files, model, settings)
     clock = wiring.open_clock()
     health = Health(clock)
-    metrics = LiveMetrics(health.ready, clock.now_ns)
+    newest_drift = NewestChecks(settings, [each.plant for each in watched])
+    metrics = LiveMetrics(health.ready, clock.now_ns, newest_drift)
 
     def tell_away(away: BrokerUnavailableError, pause_s: float) -> None:
         health.away(str(away))

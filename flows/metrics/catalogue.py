@@ -183,13 +183,19 @@ MODEL = Family(
 DRIFT = Family(
     "fusion_drift_statistic",
     "gauge",
-    "A statistic of drift between training and now.",
+    "How large a difference between the model's own time and the newest check is.",
     ("plant", "version", "statistic"),
 )
 DRIFT_LIMIT = Family(
     "fusion_drift_limit",
     "gauge",
-    "Above this the statistic says that the model does not fit any more.",
+    "Smaller differences do not matter, however certain.",
+    ("plant", "version", "statistic"),
+)
+DRIFT_FOUND = Family(
+    "fusion_drift_found",
+    "gauge",
+    "1 where the newest check says that the model fits no more: large enough, and no chance.",
     ("plant", "version", "statistic"),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -15,6 +15,7 @@ from flows.metrics.drift import DriftMetrics
 from flows.metrics.process import new_registry
 from fusion.alignment import Outcome
 from fusion.plant import NANOSECONDS
+from fusion.retraining.records import DriftRecord
 from fusion.rollout.metering import CALL_BOUNDS_S, Calls
 from fusion.schema import TopicPartition
 from fusion.stream.figures import LiveFigures, PlantFigures, VersionFigures
@@ -31,9 +32,14 @@ class LiveMetrics(Collector):
     Everything else is done when somebody asks.
     """
 
-    def __init__(self, ready: Callable[[], Answer], now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ready: Callable[[], Answer],
+        now_ns: Callable[[], int],
+        newest_drift: Callable[[], Iterable[DriftRecord]] = tuple,
+    ) -> None:
         self.registry: CollectorRegistry = new_registry("live", ready)
-        self.drift = DriftMetrics(self.registry)
+        self.registry.register(DriftMetrics(newest_drift))
         self._now_ns = now_ns
         self._latency = catalogue.WINDOW_LATENCY.new_histogram(self.registry)
         self._processing = catalogue.WINDOW_PROCESSING.new_histogram(

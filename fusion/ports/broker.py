@@ -33,6 +33,13 @@ class Source(Protocol):
         """
         ...
 
+    def has_joined(self) -> bool:
+        """Return whether it is settled which partitions this source reads, though it be none.
+
+        Changes only inside ``poll`` and ``keep_alive``.
+        """
+        ...
+
     def keep_alive(self) -> None:
         """Stay a member of the group while the records of the last poll are being worked on.
 

@@ -286,6 +286,7 @@ class Live:
         self._looked_ns = now_ns
         self._ends = self.source.end_offsets()
         self.progress.see(self.source.positions(), self._ends, now_ns=now_ns)
+        self.progress.has_joined = self.source.has_joined()
         self.progress.lost = {
             part: counts.lost for part, counts in self.counts().items() if counts.lost
         }

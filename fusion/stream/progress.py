@@ -42,6 +42,8 @@ class ProgressWatch:
         self.lags: dict[TopicPartition, Lag] = {}
         self.lost: dict[TopicPartition, int] = {}
         """How many offsets were deleted before they were read, where any were."""
+        self.has_joined = False
+        """Whether the group has said which partitions are ours; that may be none."""
         self.waits_for: str | None = None
         """Why nothing is scored just now, though the loop goes round; None while it is."""
 

@@ -140,7 +140,7 @@ def test_commands_settings_users_and_files_that_it_names_exist(name: str) -> Non
             assert subpath or name == "secrets-init", "only its own secrets"
     text = str(service.get("command")) + str(service.get("entrypoint")) + str(environment)
     for folder in re.findall(
-        r"(?<![\w.-])(/(?:data|secrets|tls|backups|prometheus|plant\.yaml))", text
+        r"(?<![\w./-])(/(?:data|secrets|tls|backups|prometheus|plant\.yaml))", text
     ):
         is_temporary = any(str(each).startswith(folder) for each in service.get("tmpfs", []))
         assert folder in known or is_temporary, f"{name} has no {folder}"
@@ -196,6 +196,8 @@ def test_only_this_machine_reaches_what_is_published() -> None:
 
 def test_who_needs_one_another_shares_a_network_and_waits() -> None:
     for name, service in SERVICES.items():
+        if service.get("network_mode") == "none":
+            continue  # (it asks nobody, and says by what it names what it leaves out)
         own = set(service.get("networks", []))
         for host in re.findall(
             r"(?:@|//|'|\b)(" + "|".join(SERVICES) + r"):\d{4}", str(service.get("environment"))
@@ -228,12 +230,45 @@ def test_prometheus_asks_every_service_that_has_figures_and_reaches_it() -> None
         assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"]), host
 
 
+def test_grafana_finds_its_dashboards_and_prometheus() -> None:
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    (board,) = yaml.safe_load((provisioning / "dashboards/fusion.yaml").read_text())["providers"]
+    (source,) = yaml.safe_load((provisioning / "datasources/fusion.yaml").read_text())[
+        "datasources"
+    ]
+    grafana = SERVICES["grafana"]
+    mounted = {target: source for source, target, _ in mounts(grafana)}
+    assert mounted[board["options"]["path"]] == "./deploy/grafana/dashboards"
+    address = grafana["environment"][source["url"].removeprefix("$")]
+    assert address == "http://prometheus:9090"
+    assert set(grafana["networks"]) & set(SERVICES["prometheus"]["networks"])
+
+
+def test_workers_ask_the_pool_that_the_flows_are_put_into() -> None:
+    described = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    pools = {each["work_pool"]["name"] for each in described["deployments"]}
+    manifest = (ROOT / "deploy/kubernetes/components/prefect/worker.yaml").read_text()
+    words = SERVICES["worker"]["command"]
+    assert pools == {words[words.index("--pool") + 1]}
+    assert pools == set(re.findall(r"--pool, (\w+),", manifest))
+    # The code is taken from where the image has it, with the plant files beside it.
+    home = SERVICES["worker"]["environment"]["INDUSTRIAL_FUSION_HOME"]
+    image = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert f"WORKDIR {home}\nCOPY plants plants\nCOPY prefect.yaml prefect.yaml" in image
+
+
+def test_kafka_may_load_the_library_that_it_unpacks() -> None:
+    """Senders compress with zstd; a tmpfs is noexec unless it says otherwise."""
+    assert SERVICES["kafka"]["tmpfs"] == ["/tmp:exec"]
+
+
 def test_only_live_and_prometheus_share_a_network_with_triton() -> None:
     """Who reaches its gRPC may load a model, and loading a model is running code."""
     own = set(SERVICES["triton"]["networks"])
     beside = {name for name, service in SERVICES.items() if own & set(service.get("networks", []))}
     assert beside == {"triton", "live", "prometheus"}
     assert "--http-address=127.0.0.1" in SERVICES["triton"]["command"]
+    assert "--metrics-address=0.0.0.0" in SERVICES["triton"]["command"]
 
 
 def test_the_core_starts_without_a_profile() -> None:

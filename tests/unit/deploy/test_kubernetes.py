@@ -143,6 +143,7 @@ def test_every_container_is_pinned_bounded_and_probed(manifests: list[Manifest])
             if "exec" in container[probe]:  # (a server that answers inside its container alone)
                 *_, url = container[probe]["exec"]["command"]
                 assert "--http-address=127.0.0.1" in container["args"], name
+                assert "--metrics-address=0.0.0.0" in container["args"], "it follows HTTP's else"
                 assert url.removeprefix("http://127.0.0.1:8000") in FOREIGN_HEALTH_PATHS
                 continue
             asked = container[probe]["httpGet"]

@@ -61,9 +61,11 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         run_named("retrain", {"reasn": "typo"}, ROOT / "prefect.yaml")
 
 
-@pytest.mark.parametrize("file", ["docker-pool.json", "kubernetes-pool.json"])
+@pytest.mark.parametrize(
+    "file", ["prefect/docker-pool.json", "kubernetes/components/prefect/job-template.json"]
+)
 def test_every_variable_of_a_job_template_is_described(file: str) -> None:
-    template = json.loads((ROOT / "deploy" / "prefect" / file).read_text())
+    template = json.loads((ROOT / "deploy" / file).read_text())
     asked = json.dumps(template["job_configuration"]).split("{{ ")[1:]
     assert {each.split(" }}")[0] for each in asked} == template["variables"]["properties"].keys()
 

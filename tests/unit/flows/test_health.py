@@ -30,6 +30,7 @@ class Probe:
         read = {parts[name]: read for name, (read, _) in read_and_end.items()}
         ends = {parts[name]: end for name, (_, end) in read_and_end.items()}
         self.progress.see(read, ends, now_ns=self.clock.monotonic_ns())
+        self.progress.has_joined = True
         self.health.beat(self.progress)
 
     def ask(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -120,6 +121,25 @@ def test_a_broker_that_is_away_makes_it_unready_but_is_no_reason_to_restart(prob
     assert probe.ask("/health/live")[0] == 200
     status, said = probe.ask("/health/ready")
     assert (status, said["waits_for"], said["lag"]) == (503, "Kafka does not answer", {})
+
+
+def test_who_waits_for_inference_is_unready_and_nothing_in_it_is_stuck(probe: Probe) -> None:
+    probe.progress.waits_for = "Triton does not answer"
+    for _ in range(5):
+        probe.see(audio=(7, 9))
+        assert probe.ask("/health/live")[0] == 200
+        assert probe.ask("/health/ready")[0] == 503
+        probe.clock.sleep(PATIENCE_S)
+    probe.progress.waits_for = None
+    probe.see(audio=(7, 9))
+    assert probe.ask("/health/live")[0] == 503, "it does not wait, and does not read"
+
+
+def test_a_member_of_the_group_that_no_partition_is_left_for_is_ready(probe: Probe) -> None:
+    probe.health.beat(probe.progress)
+    assert probe.ask("/health/ready")[0] == 503, "it has not joined"
+    probe.see()
+    assert probe.ask("/health/ready")[0] == 200
 
 
 def test_anything_else_is_not_found(probe: Probe) -> None:

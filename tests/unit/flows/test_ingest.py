@@ -56,6 +56,9 @@ class ScriptedSource:
                 ]
         return []
 
+    def has_joined(self) -> bool:
+        return True
+
     def assigned(self) -> dict[TopicPartition, int]:
         return dict.fromkeys(self.ends, 1)
 

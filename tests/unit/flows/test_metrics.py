@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from console.rights import Role
+from flows.drift_journal import NewestChecks, keep_record
 from flows.health import Health
 from flows.metrics.console import ConsoleMetrics
 from flows.metrics.edge import EdgeMetrics
 from flows.metrics.ingest import IngestMetrics
 from flows.metrics.live import LiveMetrics
+from flows.settings import Settings
 from fusion.alignment import Counts
 from fusion.errors import InferenceUnavailableError
 from fusion.plant import NANOSECONDS
@@ -22,7 +24,9 @@ from fusion.stream.progress import ProgressWatch
 from tests.clocks import HandClock
 from tests.console_app import ADDRESS, alarm_state, event_message, served, state_message
 from tests.console_app import PLANT as RIG
+from tests.models import PLANT
 from tests.scraping import scraped, value
+from tests.unit.retraining.test_decision import NOW_NS, record
 from tests.unit.stream.test_live import Rig
 
 
@@ -35,6 +39,29 @@ def test_what_a_shard_reads_again_after_it_was_opened_anew_is_counted_once() -> 
     where = {"topic": "p.audio", "partition": "0", "outcome": "scored"}
     assert value(samples, "fusion_records_total", **where) == 35
     assert value(samples, "fusion_ledger_records", **where) == 135
+
+
+def test_the_newest_check_for_drift_of_each_plant_is_shown(tmp_path: Path) -> None:
+    settings, clock = Settings(data_dir=tmp_path), HandClock()
+    newest = NewestChecks(settings, [PLANT])
+    metrics = LiveMetrics(lambda: (True, {}), clock.now_ns, newest)
+    assert not [s for s in scraped(Health(clock), metrics.registry) if "drift" in s[0]]
+    keep_record(settings, PLANT, record(NOW_NS))
+    keep_record(settings, PLANT, record(NOW_NS + 1, is_drift=False))
+    other = record(NOW_NS + 2).model_copy(update={"plant": "another/plant"})
+    keep_record(settings, PLANT, other)
+    samples = scraped(Health(clock), metrics.registry)
+    where = {"plant": str(PLANT.address), "version": "v1", "statistic": "embedding ear"}
+    assert value(samples, "fusion_drift_found", **where) == 0
+    assert value(samples, "fusion_drift_statistic", **where) == 0.5
+    assert value(samples, "fusion_drift_limit", **where) == 0.02
+    assert len([s for s in samples if s[0] == "fusion_drift_found"]) == 1
+    keep_record(settings, PLANT, record(NOW_NS + 3))
+    samples = scraped(Health(clock), metrics.registry)
+    assert value(samples, "fusion_drift_found", **where) == 1
+    (tmp_path / "models" / PLANT.prefix / "drift.jsonl").write_text("spoiled\n")
+    samples = scraped(Health(clock), metrics.registry)
+    assert value(samples, "fusion_drift_found", **where) == 1, "what was known, and the log says so"
 
 
 def test_calls_of_a_network_fall_into_the_bucket_of_their_duration() -> None:
@@ -69,6 +96,7 @@ def test_a_plant_whose_records_come_and_whose_ticks_do_not_close_is_not_ready() 
     clock = HandClock()
     health, progress = Health(clock), ProgressWatch()
     progress.see({TopicPartition("p.audio", 0): 1}, {}, now_ns=0)
+    progress.has_joined = True
     health.beat(progress)
 
     def tell(newest_s: int, watermark_s: int) -> bool:

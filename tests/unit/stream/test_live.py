@@ -41,6 +41,9 @@ class Group:
         self.num_given += len(batch)
         return batch
 
+    def has_joined(self) -> bool:
+        return True
+
     def assigned(self) -> dict[TopicPartition, int]:
         return dict(self.stamps)
 
