@@ -4,8 +4,9 @@ A backup is there when its manifest is, which is written last and names every fi
 What is copied while the product runs fits together by the order of copying: what names something
 comes before what it names, and a reader's progress before what it reads.
 
-    rollout journals, models > lake and findings, each table at one version > large records >
-    embedded broker > alarm history and notices > the console's people, training runs
+    journals of roles and of drift, models, examinations, retrainings > lake and findings, each
+    table at one version > large records > embedded broker > alarm history and notices > the
+    console's people, training runs
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from flows import wiring
+from flows.drift_journal import JOURNAL_FILE as DRIFT_FILE
+from flows.lake import examined_versions
 from flows.rollout_journal import JOURNAL_FILE
 from flows.settings import Settings
 from fusion.errors import InputError, LakeUnavailableError
@@ -32,6 +35,7 @@ from fusion.upkeep import parse_lake_version
 MANIFESTS, FILES = "manifests", "files"
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
+END_FILE = "end.json"
 TABLE_FOLDERS = ("lake", "findings")
 DATABASES = ("broker.sqlite", "alarms.sqlite", "console.sqlite", "mlflow.sqlite")
 Advance = Callable[[str, int], None]
@@ -99,6 +103,7 @@ def create_backup(
     with tempfile.TemporaryDirectory(prefix="fusion-backup-") as folder:
         copying = _Copying(settings, archive, name, Path(folder), advance)
         copying.models()
+        copying.retrainings()
         copying.tables()
         copying.objects()
         copying.databases()
@@ -171,7 +176,7 @@ class _Copying:
     def models(self) -> None:
         """Copy the journals, then every complete version: no journal names one that is not here."""
         root = self.settings.models_dir
-        for journal in sorted(root.glob(f"*/{JOURNAL_FILE}")):
+        for journal in sorted([*root.glob(f"*/{JOURNAL_FILE}"), *root.glob(f"*/{DRIFT_FILE}")]):
             content = journal.read_bytes()
             # A line without its end was never a step.
             self._snapshot(journal, content[: content.rfind(b"\n") + 1])
@@ -180,6 +185,19 @@ class _Copying:
             inside = sorted(path for path in found.parent.rglob("*") if path.is_file())
             for path in [*(each for each in inside if each != found), found]:
                 self._copy(path)
+
+    def retrainings(self) -> None:
+        """Copy what later ones are held to: examinations, and what those that ended came to.
+
+        One that is under way is begun anew after a restore; its checkpoint is not kept.
+        """
+        root = self.settings.retraining_dir
+        for data_version in examined_versions(self.settings).values():
+            self._note_data(data_version)
+        ended = sorted(path.parent for path in root.glob(f"*/runs/*/{END_FILE}"))
+        results = [path for folder in ended for path in sorted(folder.glob("*.json"))]
+        for path in [*sorted(root.glob("*/examinations/*.json")), *results]:
+            self._copy(path)
 
     def _note_data(self, data_version: str) -> None:
         # (A model may come from elsewhere, and name data that was never here.)

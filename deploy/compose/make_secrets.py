@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 KAFKA_USERS = (
     "admin", "edge", "flows", "live", "console", "operator", "notifier", "historian", "repairer",
-    "topics",
+    "topics", "doctor",
 )  # fmt: skip
 """The principals of deploy/kafka/acls.yaml that may have a service, and the super user."""
 USES_OBJECTS = ("edge", "flows", "live", "console")

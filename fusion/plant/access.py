@@ -90,8 +90,9 @@ def _grants(principal: str, rule: Rule, plant: Plant) -> list[Grant]:
 
 
 def _topic(kind: str, plant: Plant) -> str:
-    senses = ("telemetry", "audio", "video")  # a plant without a camera may get one
-    known = {*(topic.removeprefix(plant.topic("")) for topic in topics_of(plant)), *senses, "*"}
+    # A plant without a camera may get one; the doctor makes its topic when it is asked.
+    others = ("telemetry", "audio", "video", "doctor", "*")
+    known = {*(topic.removeprefix(plant.topic("")) for topic in topics_of(plant)), *others}
     if kind not in known:
         raise InputError(f"a policy must name kinds of topics ({sorted(known)}), got {kind!r}")
     return plant.topic(kind)

@@ -18,6 +18,8 @@ from flows.alarm_history import record_journal
 from flows.cli.acls import DEFAULT_POLICY
 from flows.cli.plant import load_plant
 from flows.dead_letters import replay_dead_letters
+from flows.doctor.examination import examine
+from flows.doctor.findings import State
 from flows.ingest import ingest_once
 from flows.live import read_alarm_topics, read_checkpoints
 from flows.operate import alarm_states, ask
@@ -176,6 +178,13 @@ def repairer_replays(site: Site) -> None:
     publish(site, "repairer", site.plant.topic("telemetry"))
 
 
+def doctor_examines(site: Site) -> None:
+    found = list(examine(site.plant, site.settings("doctor"), wiring.open_clock(), {}))
+    states = {each.check: each.state for each in found}
+    assert (states["broker"], states["topics"]) == (State.RIGHT, State.RIGHT), found
+    assert states["clocks of streams"] is State.LOOK, "nobody has told of them yet"
+
+
 WORK: dict[str, Callable[[Site], None]] = {
     "edge": edge_sends,
     "flows": flows_ingest,
@@ -185,11 +194,12 @@ WORK: dict[str, Callable[[Site], None]] = {
     "notifier": notifier_listens,
     "historian": historian_records,
     "repairer": repairer_replays,
+    "doctor": doctor_examines,
 }
 READS_NOT = {
     "edge": "telemetry", "flows": "alarm-commands", "live": "scores", "console": "checkpoints",
     "operator": "telemetry", "notifier": "alarms", "historian": "scores", "repairer": "scores",
-    "topics": "alarm-events",
+    "topics": "alarm-events", "doctor": "scores",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from flows import wiring
 from flows.backup import BackupManifest, backups_at, create_backup, delete_backup
 from flows.cli import app
 from flows.console import open_accounts
+from flows.lake import examined_versions
 from flows.restore import READY, STAGING, restore_backup
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
@@ -84,6 +85,16 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     manifest["data_version"] = wiring.open_lake(settings).version(TOPICS)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     append(settings, 50, 100)
+    examined = {"data_version": wiring.open_lake(settings).version(TOPICS)}
+    append(settings, 100, 110)
+    for path, said in {
+        "examinations/e-1.json": examined, "runs/1/asked.json": {}, "runs/1/end.json": {},
+        "runs/2/asked.json": {}, "runs/1/checkpoint/step.json": {},
+    }.items():  # fmt: skip
+        file = settings.retraining_dir / "duo" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(said))
+    (settings.models_dir / "duo" / "drift.jsonl").write_text("a check\nhalf a li")
     upkeep = wiring.open_lake_upkeep(settings)
     for topic in TOPICS:
         upkeep.compact(topic, target_bytes=32_000_000)
@@ -125,6 +136,13 @@ def test_a_restored_folder_is_what_it_was(settings: Settings, tmp_path: Path) ->
     assert len(after.read(TOPICS, version=trained.data_version)) == 100
     assert journal_of(again, PLANT).state() == journal_of(settings, PLANT).state()
     assert not (again.models_dir / "duo" / "2").exists(), "an incomplete version is none"
+    (examined,) = examined_versions(again).values()
+    assert len(after.read(TOPICS, version=examined)) == 200
+    kept = {
+        p.relative_to(again.retraining_dir).as_posix() for p in again.retraining_dir.rglob("*.json")
+    }
+    assert kept == {"duo/examinations/e-1.json", "duo/runs/1/asked.json", "duo/runs/1/end.json"}
+    assert (again.models_dir / "duo" / "drift.jsonl").read_text() == "a check\n"
     lines = [
         ({NUMBER: str(e.number), PREVIOUS: e.previous, HASH: e.hash}, e.line)
         for e in read_journal(again)
