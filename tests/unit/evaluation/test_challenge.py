@@ -131,7 +131,7 @@ def test_the_baseline_is_asked_about_the_same_incidents() -> None:
     ]
     for at in range(500, 600):
         senses = observations[at].senses
-        process = senses["process"] + np.array([9, -9, 9, 0], np.float32)
+        process = senses["process"].astype(np.float32) + np.array([9, -9, 9, 0], np.float32)
         observations[at] = Observation(
             TICKS.start + at, dict(senses) | {"process": process}, {"process": 1.0}
         )
