@@ -41,11 +41,12 @@ class Validated(_Result):
     examination: Examination
     """As it was frozen."""
     examination_file: str
-    as_judged: Examination
-    """The same with what operators have said of its alarms until now: what is asked of models."""
-    verdicts: tuple[Precision, ...]
-    """What operators said of the alarms since the champion's own data."""
     champion: str | None
+    as_judged: Examination | None = None
+    """The same with what operators have said of its alarms until now: what is asked of models.
+    None in the results of earlier releases, which are still read."""
+    verdicts: tuple[Precision, ...] = ()
+    """What operators said of the alarms since the champion's own data."""
 
     @property
     def ranges(self) -> tuple[range, ...]:

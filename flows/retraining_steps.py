@@ -195,7 +195,11 @@ def evaluate(at: Retraining) -> Evaluated:
         at.plant,
         at.settings,
         models,
-        Asking(validated.examination, validated.as_judged, validated.verdicts),
+        Asking(
+            validated.examination,
+            validated.as_judged or validated.examination,
+            validated.verdicts,
+        ),
         learned=learned,
         held_out=at.asked.recipe.held_out,
         folder=at.evaluation_dir,

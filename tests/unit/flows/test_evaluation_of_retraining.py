@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.retraining_evaluation import Asking, Evaluated, page
+from flows.retraining_results import Validated
 from fusion.plant import NANOSECONDS
 from fusion.retraining.incidents import Examination, Incident, as_judged
 from fusion.retraining.labels import Precision
@@ -57,3 +58,15 @@ def test_a_page_of_a_plant_without_alarms_says_nothing_of_them() -> None:
     told = page(evaluated, Asking(calm, calm), PLANT)
     assert "judged by nobody" not in told
     assert "operators said" not in told
+
+
+def test_what_validate_came_to_in_an_earlier_release_is_still_read() -> None:
+    told = (
+        '{"report": {"findings": []}, "train": [[1, 2]], "examination": {"plant": "p", '
+        '"plant_fingerprint": "f", "data_version": "v", "first_tick": 1, "stop_tick": 9, '
+        '"incidents": []}, "examination_file": "x", "champion": null}'
+    )
+    before = Validated.model_validate_json(told)
+    assert before.as_judged is None
+    now = before.model_copy(update={"verdicts": (Precision("hot", 1, 1, 1),)})
+    assert Validated.model_validate_json(now.model_dump_json()) == now
