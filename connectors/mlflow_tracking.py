@@ -23,9 +23,25 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fusion.errors import TrackingUnavailableError
+from fusion.errors import TrackingRefusedError, TrackingUnavailableError
 from fusion.ports import RegisteredModel
+from fusion.wording import without_password
 
+REFUSALS = frozenset(
+    {
+        "BAD_REQUEST",
+        "ENDPOINT_NOT_FOUND",
+        "FEATURE_DISABLED",
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "NOT_IMPLEMENTED",
+        "PERMISSION_DENIED",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+        "UNAUTHENTICATED",
+    }
+)
+"""MLflow's codes of a server that is there and says no: it will say so again."""
 MOST_METRICS = 1_000
 """What MLflow takes in one request."""
 KEY, VERSION = "fusion.key", "model_version"
@@ -64,11 +80,14 @@ class MlflowTracking:
                 tags = {} if key is None else {KEY: key}
                 run = self._client.create_run(experiment_id, run_name=name, tags=tags)
                 run_id = run.info.run_id
+                self._client.log_batch(run_id, params=_params(params))
             else:
                 self._client.update_run(run_id, status="RUNNING")
-            self._client.log_batch(
-                run_id, params=[Param(key, str(value)) for key, value in params.items()]
-            )
+                # What it was begun with stays: MLflow lets nobody change it. Cut off before it was
+                # told, it is told now.
+                known = self._client.get_run(run_id).data.params
+                new = {name: value for name, value in params.items() if name not in known}
+                self._client.log_batch(run_id, params=_params(new))
         return MlflowRun(self._client, self._uri, run_id)
 
     def register(self, name: str, version: str, *, run_id: str, folder: str) -> None:
@@ -173,6 +192,10 @@ class MlflowRun:
             self._client.set_terminated(self.run_id, status)
 
 
+def _params(params: Mapping[str, str | float]) -> list[Param]:
+    return [Param(name, str(value)) for name, value in params.items()]
+
+
 @contextlib.contextmanager
 def _unless(code: str) -> Iterator[None]:
     """Let the one refusal pass that says that things are as they should be."""
@@ -188,7 +211,13 @@ def _unavailable(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as away:
-        reason = str(away).splitlines()[0]
+        shown = without_password(uri)
+        reason = (str(away).splitlines() or [repr(away)])[0].replace(uri, shown)
+        if isinstance(away, MlflowException) and away.error_code in REFUSALS:
+            raise TrackingRefusedError(
+                f"MLflow at {shown} must take what it is sent, but refuses: {reason}; give this "
+                "process the right, or mend FUSION_MLFLOW_URI"
+            ) from away
         raise TrackingUnavailableError(
-            f"MLflow must answer at {uri}, but: {reason}; start it, or mend FUSION_MLFLOW_URI"
+            f"MLflow must answer at {shown}, but: {reason}; start it, or mend FUSION_MLFLOW_URI"
         ) from away

@@ -35,6 +35,7 @@ from fusion.scoring.events import (
     outcomes,
 )
 from fusion.scoring.foresight import HeadBasis, KnownHead
+from fusion.scoring.head_worth import HeadWorth, head_worth
 from fusion.scoring.running_means import RunningMeans, ahead_of
 from fusion.stream.alarm_topics import kept_of
 from fusion.stream.checkpoint import newest_by_key
@@ -59,7 +60,7 @@ class HeadReport:
     num_nuisance: int
     num_windows: int
     head: Path | None
-    """The folder of the new head; None where there were too few labels."""
+    """The folder of the new head; None where there were too few labels, or it is worth nothing."""
     sentence: str
 
 
@@ -104,7 +105,8 @@ def refit_event_head(
 
     Features are those that a live process makes, from the exported networks and what the lake holds
     of ``max_days`` before and after the newest useful alarm. The head is saved beside the model's
-    versions, which never change. The lake is read only where enough was judged, and something new.
+    versions, which never change, if it is worth more than the base rate and no less than the one
+    before. The lake is read only where enough was judged, and something new.
 
     Raises:
         LakeUnavailableError, ObjectStoreUnavailableError, BrokerUnavailableError,
@@ -138,6 +140,10 @@ def refit_event_head(
             "useful one, and fewer do"
         )
     head = fit_event_head(labelled, grid=grid, seed=seed)
+    before = None if known is None else known.head
+    worth = head_worth(head, labelled, seed=seed, before=before)
+    if (why := worth.refusal()) is not None:
+        return HeadReport(num_seen, num_nuisance, len(labelled), None, why)
     basis = HeadBasis(
         plant=str(plant.address),
         model_version=model_dir.name,
@@ -150,9 +156,12 @@ def refit_event_head(
         ),
         num_windows=len(labelled),
         verdicts=verdicts,
+        error=worth.error,
+        base_rate_error=worth.base_rate,
+        error_before=None if worth.before is None else worth.before[0],
     )
     folder = save_head(KnownHead(head, basis), model_dir, plant, settings)
-    return HeadReport(num_seen, num_nuisance, len(labelled), folder, _told(head, basis))
+    return HeadReport(num_seen, num_nuisance, len(labelled), folder, _told(head, basis, worth))
 
 
 def _too_few(how_many: str) -> str:
@@ -162,12 +171,13 @@ def _too_few(how_many: str) -> str:
     )
 
 
-def _told(head: EventHead, basis: HeadBasis) -> str:
+def _told(head: EventHead, basis: HeadBasis, worth: HeadWorth) -> str:
     error = head.reliability.error
     held = "nothing is known" if np.isnan(error) else f"it lies {error:.2f} from what happened"
     return (
         f"head {basis.number} of {basis.model_version} was fitted on {basis.num_windows} windows "
-        f"and {basis.num_useful} useful alarms; in the stretches that were held back {held}"
+        f"and {basis.num_useful} useful alarms; in the stretches that were held back {held}, "
+        f"{worth.told()}"
     )
 
 

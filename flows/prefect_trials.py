@@ -5,6 +5,7 @@ The work itself is in :mod:`flows.trials`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from prefect.cache_policies import NO_CACHE
 from flows.prefect_backfill import Runner, task_runner
 from flows.prefect_ingest import is_retriable
 from flows.settings import Settings
-from flows.trials import Trial, TrialJob, jobs_of, ranked, rows_of, run_trial
+from flows.trials import (
+    MAX_TRAIN_S,
+    Trial,
+    TrialJob,
+    jobs_of,
+    ranked,
+    require_memory,
+    rows_of,
+    run_trial,
+)
 from fusion.training import recipe_named
 
 
@@ -48,15 +58,20 @@ def trials(
     gauge: str = "rankme",
     runner: Runner = "process",
     num_workers: int | None = None,
+    max_train_s: float = MAX_TRAIN_S,
     settings: Settings | None = None,
 ) -> list[Trial]:
     """Train ``recipe`` with each of ``changes`` on the same data; return them, the best first.
 
     ``gauge`` is what they are compared by. ``num_workers`` None is one for each core; on Ray it is
-    what the cluster has.
+    what the cluster has. They learn
+    from the newest ``max_train_s`` seconds, and each holds them in memory.
     """
     where = Settings.load() if settings is None else settings
-    jobs = jobs_of(Path(plant_file), recipe_named(recipe, seed=seed, steps=steps), changes, where)
+    chosen = recipe_named(recipe, seed=seed, steps=steps)
+    jobs = jobs_of(Path(plant_file), chosen, changes, where, max_train_s=max_train_s)
+    if runner == "process":
+        require_memory(jobs, at_once=num_workers or os.cpu_count() or 1)
     on_workers = _on_workers.with_options(task_runner=task_runner(runner, num_workers))
     found = ranked(on_workers(jobs), gauge)
     for row in rows_of(found, gauge):

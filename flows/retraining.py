@@ -17,7 +17,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from flows import retraining_service, retraining_steps, wiring
+from flows.drift_journal import drift_history
 from flows.learn import code_version
+from flows.retraining_data import champion_of
 from flows.retraining_evaluation import Evaluated
 from flows.retraining_results import (
     Exported,
@@ -27,11 +29,25 @@ from flows.retraining_results import (
     TrainedModel,
     Validated,
 )
-from flows.retraining_run import Asked, Ended, Outcome, Policy, begin, one_at_a_time, version_name
+from flows.retraining_run import (
+    Asked,
+    Ended,
+    Outcome,
+    Policy,
+    RunFolder,
+    begin,
+    one_at_a_time,
+    version_name,
+)
 from flows.settings import Settings
-from fusion.errors import RecipeError
+from fusion.errors import CollapseError, ParityError, RecipeError
+from fusion.plant import Plant
 from fusion.retraining.gate import Decision
 from fusion.training import StepReport, recipe_named
+
+OF_THE_RUN = (CollapseError, RecipeError, ParityError)
+"""What trying again would only repeat: the run keeps the data and the model that brought it about.
+A setting, a key, a folder somebody mends, and the run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +105,46 @@ def retrain(
     ``perform`` does one step, :func:`perform_step` in the end.
 
     Raises:
-        FusionError: A step failed; the champion serves on, and the same call goes on from there.
+        CollapseError, RecipeError, ParityError: What this run learned from, or made, is at fault:
+            it is given up, and the same call begins anew.
+        FusionError: Another failure of a step; the same call goes on from there.
+
+    Whatever happens, the champion serves on.
     """
     plant, perform = asked.plant, perform or perform_step
     with one_at_a_time(settings, plant):
-        run = begin(settings, asked)
+        run = begin(settings, asked, outdated=lambda run: why_outdated(run, settings, plant))
         retraining = Retraining(run, run.asked(), plant, settings, say, on_step)
         for step in STEPS:
-            why = refusal(perform(retraining, step))
+            try:
+                result = perform(retraining, step)
+            except OF_THE_RUN as failed:
+                _ended(retraining, Outcome.GIVEN_UP, step, f"{type(failed).__name__}: {failed}")
+                raise
+            why = refusal(result)
             if why is not None:
                 return _ended(retraining, Outcome.REFUSED, step, why)
         stage = retraining.result("rollout", RolledOut)
         return _ended(retraining, Outcome.IN_SERVICE, "rollout", stage.told)
+
+
+def why_outdated(run: RunFolder, settings: Settings, plant: Plant) -> str | None:
+    """Return why a run that was cut off must not go on with what it was told; None if it may.
+
+    It compares with the champion of its day, and learns from the data of its day: of no use beside
+    another champion, and no answer to drift that was found after it had begun.
+    """
+    validated = run.kept("validate", Validated)
+    champion = champion_of(settings, plant)
+    # (Cut off in its last step, its own version may be the champion.)
+    if validated is not None and champion not in {validated.champion, run.name}:
+        return f"it was to be compared with {validated.champion}, and the champion is {champion}"
+    history = drift_history(settings, plant)
+    asked_for_by = {id_ for each in history.retrainings if each.is_open for id_ in each.answers}
+    found_ns = [each.t_ns for each in history.records if each.id in asked_for_by]
+    if found_ns and run.asked().t_begun_ns < max(found_ns):
+        return "the drift that is to be answered was found after it had begun"
+    return None
 
 
 def perform_step(retraining: Retraining, step: str) -> BaseModel:

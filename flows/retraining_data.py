@@ -2,70 +2,126 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from flows import wiring
+from flows.drift import newest_ns
 from flows.feedback import told_episodes
 from flows.gates import open_stored_gate
 from flows.learn import recorded_observations
+from flows.looking_back import event_ns
 from flows.models import models_of
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
-from fusion.alignment import Observation, tick_end_ns
-from fusion.errors import ManifestMismatchError
+from fusion.alignment import Observation, tick_end_ns, tick_of
+from fusion.errors import InputError, ManifestMismatchError, RecipeError
 from fusion.features import layout_of
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
-from fusion.retraining.incidents import Incident
+from fusion.retraining.incidents import Examination, Incident, PeriodRecipe, divide
+from fusion.retraining.labels import LabelledEpisode, Precision, precision_of
 from fusion.retraining.quality import quality_table
 from fusion.stream.intake import align_recorded
 from fusion.training.package import load_normaliser
 
+LEAD_S = 600.0
+"""Read before the first tick that is needed: clocks differ, and records span seconds."""
 CONSTANT = 1.0
 """What the normaliser has for the deviation of a tag that never moved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the lake holds of a plant, a row for each tick, and what was wrong when."""
+    """What the lake holds of a plant, and what was wrong when."""
 
+    ticks: range
+    """From the first tick to after the last."""
     table: pl.DataFrame
+    """A row for each tick that may be learned from; older ones may be left out."""
+    episodes: tuple[LabelledEpisode, ...]
     incidents: tuple[Incident, ...]
-
-    @property
-    def ticks(self) -> range:
-        """From the first tick to after the last."""
-        ticks = self.table.get_column("tick")
-        first, last = ticks.min(), ticks.max()
-        assert isinstance(first, int), "who asks for ticks has some"
-        assert isinstance(last, int), "who asks for ticks has some"
-        return range(first, last + 1)
+    """The episodes, as far as the ticks go."""
 
 
-def look_at_lake(plant: Plant, settings: Settings, data_version: str) -> Seen:
-    """Return what the lake holds of ``plant``, read once and not kept in memory.
+def look_at_lake(
+    plant: Plant,
+    settings: Settings,
+    data_version: str,
+    *,
+    frozen: Sequence[Examination],
+    recipe: PeriodRecipe,
+) -> Seen | None:
+    """Return what the lake holds of ``plant``; None where that is nothing.
+
+    Only the newest part is read, of which ``recipe`` lets a model learn: a row is kept for each of
+    its ticks, and a plant's years would fill any memory.
 
     Raises:
-        LakeUnavailableError, ObjectStoreUnavailableError: Call again.
+        LakeUnavailableError, ObjectStoreUnavailableError, BrokerUnavailableError,
+        AlarmLogUnavailableError: Call again.
     """
-    lake = wiring.open_lake(settings)
+    lake, topics = wiring.open_lake(settings), plant.sense_topics
+    episodes = tuple(told_episodes(plant, settings))
+    roughly = held_ticks(plant, settings, data_version)
+    if roughly is None:
+        return None
+    first = _first_to_read(roughly, episodes, frozen, recipe, plant)
+    start = (
+        lake.offsets_at(topics, first * plant.tick_ns, version=data_version)
+        if first > roughly.start
+        else None
+    )
     with open_stored_gate(plant, settings) as gate:
-        records = lake.read_in_arrival_order(plant.sense_topics, version=data_version)
+        records = lake.read_in_arrival_order(topics, version=data_version, start=start)
         table = quality_table(align_recorded(records, plant, gate), plant)
     if table.is_empty():
-        return Seen(table, ())
-    last_ns = tick_end_ns(int(table.get_column("tick").to_numpy().max()), plant)
-    return Seen(table, incidents_of(plant, settings, until_ns=last_ns))
+        return None
+    tick_N = table.get_column("tick").to_numpy()
+    begin = int(tick_N.min()) if start is None else roughly.start
+    ticks = range(begin, int(tick_N.max()) + 1)
+    until_ns = tick_end_ns(ticks.stop - 1, plant)
+    return Seen(ticks, table, episodes, incidents_of(episodes, until_ns=until_ns))
 
 
-def incidents_of(plant: Plant, settings: Settings, *, until_ns: int) -> tuple[Incident, ...]:
-    """Return every alarm episode that the broker or the alarms' history knows, with its verdict.
+def held_ticks(plant: Plant, settings: Settings, data_version: str) -> range | None:
+    """Return about which ticks the lake holds, by the first and the last record of each stream."""
+    lake, topics = wiring.open_lake(settings), plant.sense_topics
+    last_ns = newest_ns(plant, settings, data_version)
+    firsts = lake.offsets_at(topics, 0, version=data_version)
+    stop = {part: offset + 1 for part, offset in firsts.items()}
+    begun = [
+        t_ns
+        for record in lake.read_in_arrival_order(topics, version=data_version, stop=stop)
+        for t_ns in [event_ns(record)]
+        if t_ns is not None
+    ]
+    if last_ns is None or not begun:
+        return None
+    return range(tick_of(min(begun), plant), tick_of(last_ns, plant) + 1)
 
-    Raises:
-        BrokerUnavailableError, AlarmLogUnavailableError: Call again.
-    """
+
+def _first_to_read(
+    held: range,
+    episodes: Sequence[LabelledEpisode],
+    frozen: Sequence[Examination],
+    recipe: PeriodRecipe,
+    plant: Plant,
+) -> int:
+    """Return the first tick that is needed, with room for windows, clocks and late records."""
+    incidents = incidents_of(episodes, until_ns=tick_end_ns(held.stop - 1, plant))
+    try:
+        train = divide(held, frozen, incidents, recipe, plant, "").train
+    except RecipeError:  # (said again, in words, of the ticks as they are)
+        return held.start
+    return train[0].start - round(LEAD_S / plant.tick_s)
+
+
+def incidents_of(episodes: Sequence[LabelledEpisode], *, until_ns: int) -> tuple[Incident, ...]:
+    """Return the episodes that began before ``until_ns``; one that stands lasts until then."""
     return tuple(
         Incident(
             episode=each.id,
@@ -74,8 +130,24 @@ def incidents_of(plant: Plant, settings: Settings, *, until_ns: int) -> tuple[In
             end_ns=max(until_ns if each.cleared_ns is None else each.cleared_ns, each.onset_ns),
             judgement=each.judgement,
         )
-        for each in told_episodes(plant, settings, end_ns=until_ns)
+        for each in episodes
+        if each.onset_ns < until_ns
     )
+
+
+def verdicts_since(
+    plant: Plant, settings: Settings, champion: str | None, episodes: Sequence[LabelledEpisode]
+) -> tuple[Precision, ...]:
+    """Return what operators said of alarms that began after what the champion was made of.
+
+    Of all alarms where there is no champion, or the lake no longer has what it was made of.
+    """
+    since_ns = None
+    if champion is not None:
+        manifest = load_manifest(settings.models_dir / plant.prefix / champion)
+        with contextlib.suppress(InputError):
+            since_ns = newest_ns(plant, settings, manifest.data_version)
+    return tuple(precision_of([e for e in episodes if since_ns is None or e.onset_ns >= since_ns]))
 
 
 def champion_of(settings: Settings, plant: Plant) -> str | None:

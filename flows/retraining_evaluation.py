@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ from fusion.evaluation.challenge import (
 )
 from fusion.manifest import load_manifest
 from fusion.plant import NANOSECONDS, Plant
-from fusion.retraining.incidents import Examination
+from fusion.retraining.incidents import Examination, unjudged_share
+from fusion.retraining.labels import Precision
 from fusion.scoring import Calibration
 from fusion.training.package import load_normaliser
 
@@ -35,6 +37,17 @@ PAGE, PLOT, FIGURES = "evaluation.md", "evaluation.png", "evaluation.json"
 _WIDTH_PX, _ROW_PX, _GAP_PX = 1000, 120, 34
 _SHOWN_MOST = 4.0
 """Surprise above this is drawn at this height: what alarms, alarms."""
+
+
+class Asking(NamedTuple):
+    """What an evaluation asks of every model: an examination, and what people said of it."""
+
+    frozen: Examination
+    """As its file has it."""
+    judged: Examination
+    """With the newest word on its alarms: what is asked."""
+    verdicts: tuple[Precision, ...] = ()
+    """What operators said of the alarms since the champion's own data."""
 
 
 class Evaluated(BaseModel):
@@ -62,7 +75,7 @@ def evaluate_candidate(
     plant: Plant,
     settings: Settings,
     models: Mapping[str, Path],
-    examination: Examination,
+    asking: Asking,
     *,
     learned: Sequence[Observation],
     held_out: float,
@@ -74,6 +87,7 @@ def evaluate_candidate(
     ``learned`` is what the baseline learns from: the telemetry that the candidate has seen. A page,
     a plot and the figures are written to ``folder``.
     """
+    examination = asking.judged
     manifests = {version: load_manifest(path) for version, path in models.items()}
     most = max(each.window_ticks for each in manifests.values())
     within = replayed_ticks(examination, plant, most)
@@ -95,29 +109,30 @@ def evaluate_candidate(
     if baseline is not None:
         examined[BASELINE] = baseline
     evaluated = Evaluated(
-        examination=examination.name,
+        examination=asking.frozen.name,
         figures={name: _finite(each.figures) for name, each in examined.items()},
         delay_s={name: each.delay_s for name, each in examined.items()},
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FIGURES).write_text(evaluated.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    (folder / PAGE).write_text(page(evaluated, examination, plant), encoding="utf-8")
+    (folder / PAGE).write_text(page(evaluated, asking, plant), encoding="utf-8")
     _draw(folder / PLOT, examined, examination, plant)
     return evaluated
 
 
-def page(evaluated: Evaluated, examination: Examination, plant: Plant) -> str:
+def page(evaluated: Evaluated, asking: Asking, plant: Plant) -> str:
     """Return what people read of an evaluation, as Markdown."""
-    methods = list(evaluated.figures)
+    methods, examination = list(evaluated.figures), asking.judged
     seconds = len(examination.ticks) * plant.tick_s
     lines = [
-        f"# Examination {examination.name} of {plant.address}",
+        f"# Examination {evaluated.examination} of {plant.address}",
         "",
         f"{seconds / 3_600:.2f} h that no model learned from, and {len(examination.incidents)} "
         "incidents that operators called real. Every method reads the same lake version:",
         "",
         f"`{examination.data_version}`",
         "",
+        *_told_of_alarms(asking, plant),
         f"| figure | {' | '.join(methods)} |",
         "|---" * (len(methods) + 1) + "|",
     ]
@@ -134,7 +149,47 @@ def page(evaluated: Evaluated, examination: Examination, plant: Plant) -> str:
             delays = [evaluated.delay_s[method].get(each.episode) for method in methods]
             told = ["missed" if delay is None else f"{delay:.0f} s" for delay in delays]
             lines.append(f"| {each.alarm} ({each.episode[:8]}) | {' | '.join(told)} |")
+    lines += _verdict_rows(asking.verdicts)
     return "\n".join([*lines, "", f"![surprise of each method]({PLOT})", ""])
+
+
+def _told_of_alarms(asking: Asking, plant: Plant) -> list[str]:
+    """Return what counts as nothing, and what was judged after the examination was frozen."""
+    lines: list[str] = []
+    if asking.judged.unjudged:
+        share = unjudged_share(asking.judged, plant)
+        lines += [
+            f"{len(asking.judged.unjudged)} alarms in it, {share:.1%} of its ticks, were judged by "
+            "nobody: they count neither as normal nor as incidents, for any method.",
+            "",
+        ]
+    before = {each.episode for each in asking.frozen.incidents}
+    now = {each.episode for each in asking.judged.incidents}
+    for words, episodes in (
+        ("Incidents since it was frozen, by a later verdict", now - before),
+        ("No incidents any more, by a later verdict", before - now),
+    ):
+        if episodes:
+            lines += [f"{words}: {', '.join(f'`{each}`' for each in sorted(episodes))}.", ""]
+    return lines
+
+
+def _verdict_rows(verdicts: Sequence[Precision]) -> list[str]:
+    if not verdicts:
+        return []
+    lines = ["", "What operators said of alarms since the champion's own data:", ""]
+    lines += [
+        "| alarm | useful | nuisance | not judged | precision (95 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for each in verdicts:
+        low, high = each.between
+        share = "–" if each.share is None else f"{each.share:.0%} ({low:.0%} to {high:.0%})"
+        lines.append(
+            f"| {each.name} | {each.num_useful} | {each.num_nuisance} | {each.num_unjudged} | "
+            f"{share} |"
+        )
+    return lines
 
 
 def rows_of(evaluated: Evaluated) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from flows.retraining_run import Asked, RunFolder
 from flows.settings import Settings
 from fusion.plant import Plant
 from fusion.retraining.incidents import Examination
+from fusion.retraining.labels import Precision
 from fusion.retraining.quality import QualityReport
 from fusion.training import StepReport
 
@@ -38,8 +39,14 @@ class Validated(_Result):
     train: tuple[tuple[int, int], ...]
     """Half-open ranges of ticks."""
     examination: Examination
+    """As it was frozen."""
     examination_file: str
     champion: str | None
+    as_judged: Examination | None = None
+    """The same with what operators have said of its alarms until now: what is asked of models.
+    None in the results of earlier releases, which are still read."""
+    verdicts: tuple[Precision, ...] = ()
+    """What operators said of the alarms since the champion's own data."""
 
     @property
     def ranges(self) -> tuple[range, ...]:

@@ -11,7 +11,7 @@ import datetime
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -201,10 +201,16 @@ def one_at_a_time(settings: Settings, plant: Plant) -> Iterator[None]:
         yield
 
 
-def begin(settings: Settings, asked: Asked) -> RunFolder:
+def begin(
+    settings: Settings,
+    asked: Asked,
+    *,
+    outdated: Callable[[RunFolder], str | None] = lambda _: None,
+) -> RunFolder:
     """Return the run to go on with: one that was cut off and does the same work, else a new one.
 
-    What was cut off and asked something else is given up.
+    What was cut off and asked something else is given up; so is what ``outdated`` has a reason
+    against.
     """
     plant = asked.plant
     for run in runs_of(settings, plant):
@@ -212,9 +218,13 @@ def begin(settings: Settings, asked: Asked) -> RunFolder:
             continue
         before = run.asked()
         age_s = (asked.t_begun_ns - before.t_begun_ns) / NANOSECONDS
+        why = "it was asked otherwise, or cut off long ago"
         if before.is_same_work(asked) and age_s < RESUME_WITHIN_S:
-            return run
-        why = f"{asked.version} took its place: it was asked otherwise, or cut off long ago"
+            stale = outdated(run)
+            if stale is None:
+                return run
+            why = stale
+        why = f"{asked.version} took its place: {why}"
         run.keep(
             "end",
             Ended(outcome=Outcome.GIVEN_UP, step="cut off", why=why, t_ns=asked.t_begun_ns),

@@ -18,17 +18,25 @@ from flows.retraining_data import (
     mismatches_of,
     moving_tags,
     observations_in,
+    verdicts_since,
 )
-from flows.retraining_evaluation import Evaluated, evaluate_candidate
+from flows.retraining_evaluation import Asking, Evaluated, evaluate_candidate
 from flows.retraining_results import Ingested, Retraining, TrainedModel, Validated
 from flows.retraining_run import examinations_of, freeze
 from flows.rollout_journal import journal_of
 from flows.shared_training import train_in_processes
+from flows.training_memory import memory_finding
 from fusion.errors import RecipeError
 from fusion.manifest import load_manifest
 from fusion.retraining.gate import Decision, decide
-from fusion.retraining.incidents import Periods, divide
-from fusion.retraining.quality import Finding, QualityReport, check_quality
+from fusion.retraining.incidents import Periods, as_judged, divide
+from fusion.retraining.quality import (
+    Finding,
+    QualityReport,
+    check_examination,
+    check_quality,
+    of_ticks,
+)
 
 INGEST_GROUP = "ingest"
 
@@ -51,20 +59,15 @@ def ingest(at: Retraining) -> Ingested:
 def validate(at: Retraining) -> Validated:
     """Divide what was seen, and return whether it is fit to learn from."""
     policy, data_version = at.asked.policy, at.result("ingest", Ingested).data_version
-    seen = look_at_lake(at.plant, at.settings, data_version)
-    if seen.table.is_empty():
+    frozen = examinations_of(at.settings, at.plant)
+    seen = look_at_lake(at.plant, at.settings, data_version, frozen=frozen, recipe=policy.periods)
+    if seen is None:
         raise RecipeError(
             f"retraining needs records of {list(at.plant.sense_topics)} in the lake, and it holds "
             "none; `fusion ingest` first"
         )
-    periods = divide(
-        seen.ticks,
-        examinations_of(at.settings, at.plant),
-        seen.incidents,
-        policy.periods,
-        at.plant,
-        data_version,
-    )
+    periods = divide(seen.ticks, frozen, seen.incidents, policy.periods, at.plant, data_version)
+    judged = as_judged(periods.examination, seen.incidents, at.plant)
     champion = champion_of(at.settings, at.plant)
     report = check_quality(
         seen.table,
@@ -75,13 +78,23 @@ def validate(at: Retraining) -> Validated:
         moving=moving_tags(at.settings, at.plant, champion),
         mismatches=mismatches_of(at.settings, at.plant, champion),
     )
-    report = QualityReport(findings=(*report.findings, _room(at)))
+    num_ticks = len(of_ticks(seen.table, periods.train))
+    report = QualityReport(
+        findings=(
+            *report.findings,
+            check_examination(judged, at.plant, policy.quality),
+            memory_finding(at.plant, num_ticks, at_once=at.asked.processes),
+            _room(at),
+        )
+    )
     at.say(report.told())
     return Validated(
         report=report,
         train=tuple((each.start, each.stop) for each in periods.train),
         examination=periods.examination,
         examination_file=_frozen(at, periods, is_good=report.is_good),
+        as_judged=judged,
+        verdicts=verdicts_since(at.plant, at.settings, champion, seen.episodes),
         champion=champion,
     )
 
@@ -163,7 +176,7 @@ def _finished(at: Retraining, ordered: Ordered) -> TrainReport:
 def evaluate(at: Retraining) -> Evaluated:
     """Return what candidate, champion and baseline do on the examination."""
     validated = at.result("validate", Validated)
-    examination, version = validated.examination, at.asked.version
+    version = at.asked.version
     models = {version: at.candidate}
     if validated.champion is not None:
         models[validated.champion] = at.settings.models_dir / at.plant.prefix / validated.champion
@@ -182,7 +195,11 @@ def evaluate(at: Retraining) -> Evaluated:
         at.plant,
         at.settings,
         models,
-        examination,
+        Asking(
+            validated.examination,
+            validated.as_judged or validated.examination,
+            validated.verdicts,
+        ),
         learned=learned,
         held_out=at.asked.recipe.held_out,
         folder=at.evaluation_dir,

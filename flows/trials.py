@@ -19,14 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from flows import wiring
 from flows.learn import Ordered, train_from_lake
 from flows.plant_files import load_plant
+from flows.retraining_data import held_ticks
 from flows.retraining_run import examinations_of, write_durably
 from flows.settings import Settings
+from flows.training_memory import memory_finding
 from fusion.errors import CollapseError, RecipeError
 from fusion.plant import NANOSECONDS
-from fusion.retraining.incidents import minus
+from fusion.retraining.incidents import PeriodRecipe, minus, newest_ticks
 from fusion.training import Recipe
 
-EVERYTHING = range(2**62)
+END_OF_TIME = 2**62
+MAX_TRAIN_S = PeriodRecipe().max_train_s
 RESULT_FILE = "trial.json"
 FIXED = {"name", "held_out"}
 """What all trials must share to be comparable."""
@@ -43,6 +46,8 @@ class TrialJob(BaseModel):
     recipe: Recipe
     changes: dict[str, Any]
     data_version: str
+    max_train_s: float
+    """The newest ticks to learn from; none older, as in a retraining."""
 
 
 class Trial(BaseModel):
@@ -64,9 +69,16 @@ class Trial(BaseModel):
 
 
 def jobs_of(
-    plant_file: Path, recipe: Recipe, changes: Sequence[Mapping[str, Any]], settings: Settings
+    plant_file: Path,
+    recipe: Recipe,
+    changes: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    *,
+    max_train_s: float = MAX_TRAIN_S,
 ) -> list[TrialJob]:
     """Return a job for each of ``changes`` that makes another recipe, all on the lake as it is now.
+
+    Each learns from the newest ``max_train_s`` seconds.
 
     Raises:
         RecipeError: A change is none of the recipe's, or would make trials incomparable.
@@ -76,7 +88,9 @@ def jobs_of(
     jobs: dict[str, TrialJob] = {}
     for each in changes:
         tried = changed(recipe, each)
-        said = f"{data_version}\n{plant.fingerprint()}\n{tried.model_dump_json()}"
+        said = "\n".join(
+            [data_version, plant.fingerprint(), tried.model_dump_json(), f"{max_train_s:g}"]
+        )
         name = hashlib.sha256(said.encode()).hexdigest()[:12]
         # (Two of one name would write into one folder at once.)
         if name not in jobs:
@@ -87,6 +101,7 @@ def jobs_of(
                 recipe=tried,
                 changes=dict(each),
                 data_version=data_version,
+                max_train_s=max_train_s,
             )
     return list(jobs.values())
 
@@ -114,6 +129,35 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         raise RecipeError(f"a trial's changes break rules: {invalid}; mend them") from invalid
 
 
+def ticks_of(job: TrialJob) -> tuple[range, ...]:
+    """Return what a trial learns from: the newest ticks, without what examinations hold."""
+    plant, settings = load_plant(job.plant_file), job.settings
+    held = held_ticks(plant, settings, job.data_version)
+    if held is None:
+        return ()
+    examined = [each.ticks for each in examinations_of(settings, plant)]
+    most = round(job.max_train_s / plant.tick_s)
+    newest = newest_ticks(minus([held], examined), most)
+    # (The lake's last records tell about where it ends: what comes behind is not cut off.)
+    return minus([range(newest[0].start, END_OF_TIME)], examined) if newest else ()
+
+
+def require_memory(jobs: Sequence[TrialJob], *, at_once: int) -> None:
+    """Return when so many trials can learn at once on this machine.
+
+    Raises:
+        RecipeError: They would take more memory than there is; says how much, and what to set.
+    """
+    for job in jobs[:1]:  # (all learn from the same ticks)
+        plant = load_plant(job.plant_file)
+        held = held_ticks(plant, job.settings, job.data_version)
+        stop = 0 if held is None else held.stop
+        num_ticks = sum(len(range(each.start, min(each.stop, stop))) for each in ticks_of(job))
+        told = memory_finding(plant, num_ticks, at_once=min(at_once, len(jobs)))
+        if not told.is_met:
+            raise RecipeError(f"trials must fit into memory: {told.sentence}, or fewer num_workers")
+
+
 def run_trial(job: TrialJob) -> Trial:
     """Train one trial and return what was measured; one that was done before is not done again.
 
@@ -130,8 +174,7 @@ def run_trial(job: TrialJob) -> Trial:
     began_ns = clock.monotonic_ns()
     gauges, stopped = dict[str, float](), ""
     shutil.rmtree(folder, ignore_errors=True)  # (a model that nobody had measured yet)
-    within = minus([EVERYTHING], [each.ticks for each in examinations_of(settings, plant)])
-    ordered = Ordered(within, folder / "model", run_key=f"{plant.prefix}/trials/{job.name}")
+    ordered = Ordered(ticks_of(job), folder / "model", run_key=f"{plant.prefix}/trials/{job.name}")
     try:
         made = train_from_lake(
             wiring.open_lake(settings),

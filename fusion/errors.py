@@ -25,6 +25,7 @@
     ├── LakeUnavailableError             retriable
     ├── ObjectStoreUnavailableError      retriable
     ├── TrackingUnavailableError         retriable
+    │   └── TrackingRefusedError         it answers and says no; not retriable
     ├── TrainingCutOffError              retriable
     ├── AlarmLogUnavailableError         retriable
     ├── PeopleUnavailableError           retriable
@@ -174,6 +175,12 @@ class TrackingUnavailableError(FusionError):
     """What keeps training runs did not answer."""
 
     retriable = True
+
+
+class TrackingRefusedError(TrackingUnavailableError):
+    """What keeps training runs answered and said no: a right, or something that it cannot take."""
+
+    retriable = False
 
 
 class TrainingCutOffError(FusionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 
 from fusion.plant import NANOSECONDS
 
@@ -121,3 +122,13 @@ def plural(number: int, singular: str, many: str | None = None) -> str:
 
 def _utc(t_ns: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(t_ns / NANOSECONDS, datetime.UTC)
+
+
+def without_password(uri: str) -> str:
+    """Return ``uri`` as it may be shown: without the user's name and password.
+
+    Example:
+        >>> without_password("postgresql://eva:secret@db.example:5432/runs")
+        'postgresql://db.example:5432/runs'
+    """
+    return re.sub(r"//[^/?#]*@", "//", uri)

@@ -28,6 +28,7 @@ from fusion.errors import FusionError, InputError
 from fusion.plant import Plant
 from fusion.training import RECIPES, Recipe, StepReport, recipe_named
 from fusion.training.parallel import Ranks
+from fusion.wording import without_password
 
 LONGEST_RUN_S = 600.0
 """Of one run of the flow: its batches are bounded."""
@@ -216,6 +217,6 @@ def show_settings() -> None:
     for heading in ("variable", "value", "meaning"):
         table.add_column(heading, overflow="fold")
     for name, field in Settings.model_fields.items():
-        value = str(getattr(settings, name))
+        value = without_password(str(getattr(settings, name)))
         table.add_row(f"FUSION_{name.upper()}", value, field.description or "")
     CONSOLE.print(table)

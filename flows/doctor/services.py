@@ -17,6 +17,7 @@ from flows.rollout_journal import journal_of
 from flows.settings import Settings
 from fusion.manifest import load_manifest
 from fusion.plant import Plant
+from fusion.wording import without_password
 
 TIMEOUT_S = 5.0
 
@@ -93,7 +94,7 @@ def alarm_history(plant: Plant, settings: Settings) -> Iterator[Finding]:
 def _reached(check: str, url: str, variable: str) -> Finding:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 http(s) only
-            return right(check, f"{url} answers {answer.status}")
+            return right(check, f"{without_password(url)} answers {answer.status}")
     except (urllib.error.URLError, OSError, ValueError) as away:
         # (Never the address itself, which may carry a password.)
         reason = getattr(away, "reason", away)

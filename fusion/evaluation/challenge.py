@@ -133,9 +133,12 @@ def _alarms(
 def _is_normal(
     ticks_N: NDArray[np.int64], examination: Examination, plant: Plant
 ) -> NDArray[np.bool_]:
-    """Return which ticks are examined and lie in no real incident, nor right after one."""
+    """Return which ticks are examined and lie in no real incident, nor right after one.
+
+    What nobody has judged may have been one: it counts for nobody, and against nobody.
+    """
     normal_N = (ticks_N >= examination.first_tick) & (ticks_N < examination.stop_tick)
-    for each in examination.incidents:
+    for each in (*examination.incidents, *examination.unjudged):
         apart = each.ticks(plant, before_s=EARLY_S, after_s=RECOVERY_S)
         normal_N &= (ticks_N < apart.start) | (ticks_N >= apart.stop)
     return normal_N

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusion.alignment import tick_of
+from fusion.alignment import tick_end_ns, tick_of
 from fusion.errors import RecipeError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.schema.alarms import Judgement
@@ -46,6 +46,7 @@ class Examination(BaseModel):
     """A frozen test period of a plant: the lake's version, its ticks, and real incidents.
 
     ``incidents`` need not lie inside the ticks: they are replayed from wherever the lake has them.
+    What the frozen file says of an alarm is the word of its day: :func:`as_judged` has today's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +58,10 @@ class Examination(BaseModel):
     stop_tick: int
     """Not included."""
     incidents: tuple[Incident, ...] = ()
+    # (What is not there leaves the digest as it was before it could be.)
+    unjudged: tuple[Incident, ...] = Field(default=(), exclude_if=lambda each: not each)
+    """Alarms in it of which nobody has said what they were worth: neither normal nor incidents. A
+    model that misses a fault would else be better by the alarms that it does not raise."""
 
     @property
     def ticks(self) -> range:
@@ -125,13 +130,19 @@ def divide(  # noqa: PLR0917 four facts, a recipe, a plant
     is_new = newest is None or len(fresh) * plant.tick_s >= recipe.renew_after_s
     if newest is None or is_new:
         real = tuple(each for each in incidents if each.is_real)
+        test = range(fresh.stop - round(len(fresh) * recipe.test_share), fresh.stop)
         newest = Examination(
             plant=str(plant.address),
             plant_fingerprint=plant.fingerprint(),
             data_version=data_version,
-            first_tick=fresh.stop - round(len(fresh) * recipe.test_share),
-            stop_tick=fresh.stop,
+            first_tick=test.start,
+            stop_tick=test.stop,
             incidents=real,
+            unjudged=tuple(
+                each
+                for each in incidents
+                if each.judgement is None and _meet(each.ticks(plant), test)
+            ),
         )
     margin = round(recipe.margin_s / plant.tick_s)
     apart = [range(each.first_tick - margin, each.stop_tick + margin) for each in [*frozen, newest]]
@@ -140,7 +151,7 @@ def divide(  # noqa: PLR0917 four facts, a recipe, a plant
         for each in (*incidents, *newest.incidents)
         if each.is_real
     ]
-    train = _newest(minus([seen], apart), round(recipe.max_train_s / plant.tick_s))
+    train = newest_ticks(minus([seen], apart), round(recipe.max_train_s / plant.tick_s))
     if not train:
         raise RecipeError(
             f"something must be left to learn from of the ticks {seen.start} to {seen.stop}, but "
@@ -148,6 +159,39 @@ def divide(  # noqa: PLR0917 four facts, a recipe, a plant
             "or lower test_share or margin_s"
         )
     return Periods(train, newest, is_new)
+
+
+def as_judged(examination: Examination, known: Sequence[Incident], plant: Plant) -> Examination:
+    """Return ``examination`` with the newest word on every alarm in it; its ticks stay.
+
+    ``known`` are all episodes as they are judged now. One that was judged useful since is an
+    incident, one that was called a nuisance is normal, and what nobody has judged is neither. It
+    is for one evaluation, of which every method sees the same; the frozen one does not change.
+    """
+    now = {each.episode: each.judgement for each in known}
+    episodes = {
+        each.episode: each.model_copy(update={"judgement": now.get(each.episode, each.judgement)})
+        for each in (*examination.incidents, *examination.unjudged)
+    }
+    # The lake's version of the examination ends with it.
+    end_ns = tick_end_ns(examination.stop_tick - 1, plant)
+    for each in known:
+        if each.episode not in episodes and _meet(each.ticks(plant), examination.ticks):
+            ended = {"end_ns": max(each.onset_ns, min(each.end_ns, end_ns))}
+            episodes[each.episode] = each.model_copy(update=ended)
+    in_order = sorted(episodes.values(), key=lambda each: (each.onset_ns, each.episode))
+    return examination.model_copy(
+        update={
+            "incidents": tuple(each for each in in_order if each.is_real),
+            "unjudged": tuple(each for each in in_order if each.judgement is None),
+        }
+    )
+
+
+def unjudged_share(examination: Examination, plant: Plant) -> float:
+    """Return the share of an examination's ticks that lies in alarms that nobody has judged."""
+    counted = minus([examination.ticks], [each.ticks(plant) for each in examination.unjudged])
+    return 1 - sum(map(len, counted)) / max(1, len(examination.ticks))
 
 
 def minus(ranges: Iterable[range], cuts: Iterable[range]) -> tuple[range, ...]:
@@ -173,7 +217,13 @@ def minus(ranges: Iterable[range], cuts: Iterable[range]) -> tuple[range, ...]:
     return tuple(left)
 
 
-def _newest(ranges: Sequence[range], most: int) -> tuple[range, ...]:
+def newest_ticks(ranges: Sequence[range], most: int) -> tuple[range, ...]:
+    """Return the newest ``most`` ticks of ascending ``ranges``.
+
+    Example:
+        >>> newest_ticks([range(0, 4), range(6, 9)], 5)
+        (range(2, 4), range(6, 9))
+    """
     kept: list[range] = []
     for each in reversed(ranges):
         left = most - sum(map(len, kept))
@@ -181,3 +231,7 @@ def _newest(ranges: Sequence[range], most: int) -> tuple[range, ...]:
             break
         kept.insert(0, range(max(each.start, each.stop - left), each.stop))
     return tuple(kept)
+
+
+def _meet(one: range, other: range) -> bool:
+    return max(one.start, other.start) < min(one.stop, other.stop)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fusion.alignment import Observation
 from fusion.errors import InputError
 from fusion.plant import Plant, TelemetryStream
-from fusion.retraining.incidents import Incident
+from fusion.retraining.incidents import Examination, Incident, unjudged_share
 
 ROWS_AT_ONCE = 4_096
 BELOW_RANGE, ABOVE_RANGE = 0.0125, 0.03125
@@ -46,6 +46,10 @@ class QualityRecipe(BaseModel):
     max_unjudged_share: float = Field(
         default=0.05, ge=0, lt=1, description="Of ticks: inside alarms of which nobody has said "
         "what they were worth."
+    )  # fmt: skip
+    max_unjudged_examined_share: float = Field(
+        default=0.5, ge=0, le=1, description="Of the examination: inside alarms that nobody has "
+        "judged, which count as nothing there."
     )  # fmt: skip
 
 
@@ -131,6 +135,26 @@ def check_quality(
             _leakage(rows, plant, recipe, incidents),
         )
     )
+
+
+def check_examination(examination: Examination, plant: Plant, recipe: QualityRecipe) -> Finding:
+    """Return whether enough of an examination is known to be normal or an incident.
+
+    ``examination`` has the newest word on its alarms. Where nobody has said what most of it was
+    worth, a model that is silent there and one that alarms there are worth the same.
+    """
+    share, most = unjudged_share(examination, plant), recipe.max_unjudged_examined_share
+    sentence = (
+        f"{len(examination.unjudged)} alarms in the examination, {share:.1%} of its ticks, were "
+        f"judged by nobody and count as nothing; {most:.0%} may be"
+    )
+    if share > most:
+        longest = max(examination.unjudged, key=lambda each: each.end_ns - each.onset_ns)
+        sentence += (
+            f" (the longest is {longest.alarm}, episode {longest.episode}: say with `fusion alarms "
+            "verdict` whether it was useful or a nuisance)"
+        )
+    return Finding(rule="examination", is_met=share <= most, sentence=sentence)
 
 
 def _amount(rows: pl.DataFrame, plant: Plant, recipe: QualityRecipe) -> Finding:

@@ -251,9 +251,7 @@ def fit_event_head(
     grid_K = np.array(grid, np.int64)
     if len(grid_K) < 1 or grid_K[0] < 1 or (np.diff(grid_K) < 1).any():
         raise RecipeError(f"the grid must ascend from at least 1 tick, got {list(grid)}")
-    ordered = _in_canonical_order(labelled)
-    is_unseen = np.isin(ordered.group_N, _held_out(ordered, grid_K, seed))
-    seen, unseen = ordered.part(~is_unseen), ordered.part(is_unseen)
+    seen, unseen = seen_and_unseen(labelled, grid, seed=seed)
     heads = [_fit_one(seen, grid_K, seed * 1000 + number) for number in range(num_heads)]
     arrays = {name: np.stack([head[name] for head in heads]) for name in heads[0]}
     nothing = Reliability((), (), ())
@@ -270,6 +268,15 @@ def fit_event_head(
         weight=weight_NK[known_NK],
     )
     return EventHead(raw.grid_K, arrays, scale, shift, told)
+
+
+def seen_and_unseen(
+    labelled: Labelled, grid: Sequence[int], *, seed: int = 0
+) -> tuple[Labelled, Labelled]:
+    """Return the windows that :func:`fit_event_head` learns from, and those that it holds back."""
+    ordered = _in_canonical_order(labelled)
+    is_unseen = np.isin(ordered.group_N, _held_out(ordered, np.array(grid, np.int64), seed))
+    return ordered.part(~is_unseen), ordered.part(is_unseen)
 
 
 def _held_out(labelled: Labelled, grid_K: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

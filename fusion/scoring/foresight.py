@@ -35,6 +35,16 @@ class HeadBasis(BaseModel):
     num_nuisance: int = Field(description="Alarms that were judged a nuisance")
     num_windows: int
     verdicts: str = Field(description="SHA-256 of which alarms were judged, and how")
+    error: float | None = Field(
+        default=None,
+        description="Brier error in the stretches that were held back; None: of an earlier release",
+    )
+    base_rate_error: float | None = Field(
+        default=None, description="The same of saying of every moment how often events come"
+    )
+    error_before: float | None = Field(
+        default=None, description="The same of the head before; None where there was none"
+    )
 
 
 @dataclass(frozen=True, slots=True)

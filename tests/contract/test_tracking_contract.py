@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from connectors.mlflow_tracking import MlflowTracking
-from fusion.errors import TrackingUnavailableError
+from fusion.errors import TrackingRefusedError, TrackingUnavailableError
 from tests.conftest import free_port
 
 START_S = 180.0
@@ -129,6 +129,11 @@ def test_a_run_with_a_key_goes_on_instead_of_a_second_one(
     again = opened(uri, tmp_path).start(experiment=unique, name="r", params=params, key="a/1")
     other = opened(uri, tmp_path).start(experiment=unique, name="r", params=params, key="a/2")
     assert again.run_id == first.run_id != other.run_id
+    # What changed since is not told again: MLflow lets nobody change it, and the run goes on.
+    dirty = {"model.width": 97, "seed": 3}
+    opened(uri, tmp_path).start(experiment=unique, name="r", params=dirty, key="a/1")
+    (told,) = (r.data.params for r in kept(uri, unique) if r.info.run_id == first.run_id)
+    assert told == {"model.width": "96", "seed": "3"}
     again.finish(model_version="v1")
     assert sorted(run.info.status for run in kept(uri, unique)) == ["FINISHED", "RUNNING"]
 
@@ -179,6 +184,25 @@ def test_aliases_lead_from_what_serves_to_the_run_that_made_it(
     assert (aliases("v1"), aliases("v2")) == ((), ("champion",))
     tracking.point(unique, {"champion": "older than the registry"})
     assert aliases("v2") == ()
+
+
+def test_a_refusal_is_no_absence_and_is_not_tried_again(
+    uri: str, unique: str, tmp_path: Path
+) -> None:
+    tracking = opened(uri, tmp_path)
+    with pytest.raises(TrackingRefusedError, match="but refuses") as refused:
+        tracking.register(unique, "v1", run_id="no such run", folder="model")
+    assert not refused.value.retriable
+    assert isinstance(refused.value, TrackingUnavailableError), "it stops no training either"
+
+
+def test_a_password_is_never_told(unique: str) -> None:
+    away = f"http://eva:s3cret@127.0.0.1:{free_port()}"
+    with pytest.raises(TrackingUnavailableError) as told:
+        MlflowTracking(away).start(experiment=unique, name="r", params={})
+    assert told.value.retriable
+    assert "127.0.0.1" in str(told.value)
+    assert "s3cret" not in str(told.value)
 
 
 @pytest.mark.parametrize("where", ["server", "file"])

@@ -1,7 +1,9 @@
 """From an operator's verdict to a chance on the scores: judged, fitted, found by the live process.
 
 The rig's bearing wears again and again, and alarms within seconds: nothing foretells it. What is
-asked here is that chances come to be and where they are said, not that they are good.
+asked here is that chances come to be and where they are said, not that they are good: a head that
+knows no more than the base rate is not kept, and is let pass here (``test_head_worth.py`` has the
+rule).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from flows.rollout_watch import RolloutWatch
 from flows.settings import Settings
 from fusion.plant import NANOSECONDS
 from fusion.schema import Score
+from fusion.scoring.head_worth import HeadWorth
 from fusion.simulation import FaultInterval, Scenario
 from fusion.simulation.scenario import EPOCH_NS
 from tests.e2e.conftest import Rig, make_plant, publish
@@ -134,7 +137,12 @@ def story(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     plant_file = make_plant(folder, "foreseen")
     plant = load_plant(plant_file)
     rig = Rig(plant, plant_file, add_version(settings, plant, "v1", model_dir), settings)
-    with prefect_test_harness(server_startup_timeout=120), live(rig):
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        pytest.MonkeyPatch.context() as patched,
+        live(rig),
+    ):
+        patched.setattr(HeadWorth, "refusal", lambda _: None)
         before = speak(rig, worn(NUM_FAULTS, seed=41, hour=1), hour=1)
         raised = [
             each.id

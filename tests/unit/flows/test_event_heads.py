@@ -154,3 +154,33 @@ def test_what_lies_before_a_useful_alarm_is_thinned_apart_from_the_many_calm_tic
     # What stands for the rest stands for all of it.
     assert labelled.weights().sum() == pytest.approx(6 * day, rel=0.05)
     assert watched_grid(labelled, [reach // 2, reach]) == [reach // 2, reach]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_only_a_head_that_knows_something_is_put_where_live_processes_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_told: bool
+) -> None:
+    """Twelve alarms, each half a minute after calm; what is seen tells of them, or does not."""
+    rest = np.tile(np.arange(60, 0, -1.0), 12)
+    seen = rest <= 30 if is_told else np.random.default_rng(0).random(len(rest))
+    group = np.repeat(np.arange(12), 60)
+    labelled = Labelled(seen[:, None].astype(float), rest, np.ones(len(rest), bool), group)
+    episodes = [
+        LabelledEpisode(f"hot:{n}", "hot", n * 60 * PLANT.tick_ns, None, "useful")
+        for n in range(1, 13)
+    ]
+    monkeypatch.setattr(feedback, "told_episodes", lambda *_: episodes)
+    monkeypatch.setattr(feedback, "_windows", lambda *_: iter(()))
+    monkeypatch.setattr(feedback, "_labelled", lambda *_: (labelled, range(720)))
+    model_dir, settings = tmp_path / "v1", Settings(data_dir=tmp_path)
+    grid_s = (30 * PLANT.tick_s,)
+    report = feedback.refit_event_head(PLANT, settings, model_dir, grid_s=grid_s)
+    found = newest_head(model_dir, PLANT, settings)
+    assert (report.head is None) == (found is None) == (not is_told)
+    if found is None:
+        assert "is not kept" in report.sentence
+        return
+    assert found.basis.error is not None
+    assert found.basis.base_rate_error is not None
+    assert found.basis.error < found.basis.base_rate_error
+    assert "of the base rate" in report.sentence

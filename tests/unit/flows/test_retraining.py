@@ -9,15 +9,20 @@ import pytest
 from pydantic import BaseModel
 
 from flows import retraining_steps
+from flows.drift_journal import drift_journal_of, keep_record
 from flows.learn import TrainReport
 from flows.models import models_of
 from flows.plant_files import load_plant
-from flows.retraining import STEPS, retrain
+from flows.retraining import STEPS, retrain, why_outdated
+from flows.retraining_results import Retraining, Validated
 from flows.retraining_run import Outcome, RunFolder, begin, examinations_of, runs_of
 from flows.rollout_journal import journal_of
 from flows.settings import Settings
-from fusion.errors import InputError
+from fusion.errors import CollapseError, FusionError, InputError, RecipeError, SettingsError
 from fusion.retraining.gate import Floor
+from fusion.retraining.incidents import Examination
+from fusion.retraining.quality import QualityReport
+from fusion.retraining.records import DriftRecord, Intended
 from fusion.rollout.states import Action
 from tests.swinging import LENIENT, POLICY, asked, send, swing, write_plant
 
@@ -121,6 +126,103 @@ def test_changes_in_the_checkout_do_not_give_a_run_up_and_another_commit_does(
     ended = begun.end()
     assert ended is not None
     assert ended.outcome is Outcome.GIVEN_UP
+
+
+def begin_again(plant_file: Path, settings: Settings, begun: RunFolder) -> str | None:
+    """Ask for the same again, and return why the run before was given up; None if it goes on."""
+    plant = load_plant(plant_file)
+    later = asked(plant_file).model_copy(update={"version": "later"})
+    run = begin(settings, later, outdated=lambda each: why_outdated(each, settings, plant))
+    ended = begun.end()
+    assert (run.path == begun.path) == (ended is None)
+    return None if ended is None else ended.why
+
+
+def validated(champion: str | None) -> Validated:
+    examination = Examination(
+        plant="p", plant_fingerprint="f", data_version="v", first_tick=1, stop_tick=9
+    )
+    return Validated(
+        report=QualityReport(findings=()),
+        train=(),
+        examination=examination,
+        examination_file="",
+        as_judged=examination,
+        verdicts=(),
+        champion=champion,
+    )
+
+
+def test_what_was_compared_with_another_champion_does_not_go_on(
+    plant_file: Path, settings: Settings
+) -> None:
+    begun = begin(settings, asked(plant_file))
+    begun.keep("validate", validated(None))
+    assert begin_again(plant_file, settings, begun) is None
+    plant = load_plant(plant_file)
+    (settings.models_dir / plant.prefix / "v9").mkdir(parents=True)
+    (settings.models_dir / plant.prefix / "v9" / "manifest.json").touch()
+    why = begin_again(plant_file, settings, begun)
+    assert why is not None
+    assert "compared with None, and the champion is v9" in why
+
+
+def test_what_had_begun_before_drift_was_found_does_not_answer_it(
+    plant_file: Path, settings: Settings
+) -> None:
+    plant = load_plant(plant_file)
+    begun = begin(settings, asked(plant_file))
+    found_ns = begun.asked().t_begun_ns + 1
+    record = DriftRecord(
+        id="d1",
+        t_ns=found_ns,
+        plant=str(plant.address),
+        model_version="v1",
+        data_version="v",
+        from_ns=0,
+        until_ns=1,
+        num_ticks=1,
+        block_s=1,
+        new_data_s=1,
+        duration_s=1,
+        findings=(),
+    )
+    keep_record(settings, plant, record)
+    assert begin_again(plant_file, settings, begun) is None, "nothing was asked for by the drift"
+    intended = Intended(
+        id="r1",
+        t_ns=found_ns + 1,
+        plant=str(plant.address),
+        model_version="v1",
+        why="drift",
+        answers=("d1",),
+    )
+    drift_journal_of(settings, plant).extend(lambda _: [intended])
+    why = begin_again(plant_file, settings, begun)
+    assert why is not None
+    assert "the drift that is to be answered was found after it had begun" in why
+    (later,) = (run for run in runs_of(settings, plant) if run.end() is None)
+    assert begin_again(plant_file, settings, later) is None, "what answers it goes on"
+
+
+@pytest.mark.parametrize("error", [CollapseError, RecipeError, SettingsError])
+def test_what_the_run_itself_brought_about_ends_it_and_what_can_be_mended_does_not(
+    plant_file: Path, settings: Settings, error: type[FusionError]
+) -> None:
+    def fail(at: Retraining, step: str) -> BaseModel:
+        del at
+        raise error(f"{step} cannot be done")
+
+    with pytest.raises(error, match="cannot be done"):
+        retrain(asked(plant_file), settings, perform=fail)
+    (run,) = runs_of(settings, load_plant(plant_file))
+    ended = run.end()
+    if error is SettingsError:
+        assert ended is None, "somebody mends the setting, and what is done is not done again"
+        return
+    assert ended is not None
+    assert (ended.outcome, ended.step) == (Outcome.GIVEN_UP, "ingest")
+    assert ended.why == f"{error.__name__}: ingest cannot be done"
 
 
 def test_poisoned_data_is_refused_and_nothing_is_left_where_models_lie(

@@ -10,6 +10,7 @@ import pytest
 from flows import wiring
 from flows.cli.learn import show_settings
 from flows.settings import Settings
+from flows.terminal import CONSOLE
 from fusion.errors import SettingsError
 
 SECRET = "never-to-be-shown"
@@ -162,6 +163,17 @@ def test_the_password_is_shown_nowhere(
     password = settings.read_kafka_password()
     assert password is not None
     assert password.get_secret_value() == SECRET
+
+
+def test_a_password_in_an_address_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(CONSOLE, "width", 400)  # (no value is folded)
+    monkeypatch.setenv("FUSION_MLFLOW_URI", f"postgresql://eva:{SECRET}@db.example/runs")
+    show_settings()
+    shown = capsys.readouterr()
+    assert SECRET not in shown.err + shown.out
+    assert "postgresql://db.example/runs" in shown.err + shown.out
 
 
 def test_a_password_comes_from_its_file_without_the_end_of_the_line(

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.errors import RecipeError
 from fusion.plant import NANOSECONDS
-from fusion.retraining.incidents import Examination, Incident, PeriodRecipe, divide, minus
+from fusion.retraining.incidents import (
+    Examination,
+    Incident,
+    PeriodRecipe,
+    as_judged,
+    divide,
+    minus,
+    unjudged_share,
+)
+from fusion.schema.alarms import Judgement
 from tests.unit.training.tiny import PLANT
 
 RECIPE = PeriodRecipe(test_share=0.2, renew_after_s=100, margin_s=2, max_train_s=10_000)
 spans = st.tuples(st.integers(0, 2_000), st.integers(1, 60))
 
 
-def real(first: int, length: int) -> Incident:
+def real(first: int, length: int, judgement: Judgement | None = "useful") -> Incident:
     onset, end = (round(tick * PLANT.tick_s * NANOSECONDS) for tick in (first, first + length))
-    return Incident(episode=f"e{first}", alarm="a", onset_ns=onset, end_ns=end, judgement="useful")
+    return Incident(episode=f"e{first}", alarm="a", onset_ns=onset, end_ns=end, judgement=judgement)
 
 
 @given(st.lists(spans, max_size=4), st.lists(st.integers(250, 900), min_size=1, max_size=5))
@@ -57,6 +68,45 @@ def test_nothing_left_to_learn_from_is_said() -> None:
 def test_only_the_newest_is_learned_from() -> None:
     short = RECIPE.model_copy(update={"max_train_s": 50.0})
     assert divide(range(1_000), [], [], short, PLANT, "v").train == (range(696, 796),)
+
+
+def test_what_nobody_has_judged_in_an_examination_is_frozen_with_it_and_told() -> None:
+    told = [real(500, 20, None), real(850, 50, None), real(950, 10, "nuisance")]
+    found = divide(range(1_000), [], told, RECIPE, PLANT, "v").examination
+    assert [each.episode for each in found.unjudged] == ["e850"]
+    # (An episode that ends as a tick begins has a part in it.)
+    assert unjudged_share(found, PLANT) == pytest.approx(51 / 200)
+    assert found.model_validate_json(found.model_dump_json()).name == found.name
+
+
+def test_an_examination_without_such_alarms_keeps_the_name_that_its_file_has() -> None:
+    """Of files that were written before there was such a field; they are found by their hash."""
+    text = (
+        '{"plant":"p","plant_fingerprint":"f","data_version":"v","first_tick":1,"stop_tick":9,'
+        '"incidents":[]}'
+    )
+    found = Examination.model_validate_json(text)
+    assert found.digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_later_words_change_what_is_asked_and_not_what_is_frozen() -> None:
+    first = [real(100, 9), real(820, 9), real(840, 9, None), real(860, 9, None)]
+    frozen = divide(range(1_000), [], first, RECIPE, PLANT, "v").examination
+    now = [
+        real(100, 9),
+        real(820, 9, "nuisance"),
+        real(840, 9),
+        real(860, 9, "nuisance"),
+        real(880, 9, None),  # (told by a broker that was away)
+        real(990, 90),
+        real(1_200, 9),
+    ]
+    asked = as_judged(frozen, now, PLANT)
+    assert [each.episode for each in asked.incidents] == ["e100", "e840", "e990"]
+    assert [each.episode for each in asked.unjudged] == ["e880"]
+    assert asked.ticks == frozen.ticks
+    assert max(each.ticks(PLANT).stop for each in asked.incidents) <= frozen.stop_tick + 1
+    assert as_judged(frozen, [], PLANT) == frozen, "what is not known any more stays as it was"
 
 
 ranges = st.builds(lambda a, n: range(a, a + n), st.integers(0, 50), st.integers(0, 20))
