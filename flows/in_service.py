@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ from flows.serving import end_serving, open_serving
 from flows.settings import Settings
 from flows.trust import trusted_model
 from fusion.alarms import AlarmEngine
-from fusion.errors import InputError
+from fusion.errors import InputError, SettingsError
 from fusion.features import Normaliser
 from fusion.manifest import Manifest, load_manifest
-from fusion.plant import Plant
+from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Clock, Inference
 from fusion.rollout.metering import Meter, MeteredInference
 from fusion.scoring import Calibration, Scorer
@@ -25,6 +26,8 @@ from fusion.stream.shadow import Shadow
 from fusion.stream.windows import WindowEncoder
 from fusion.training.package import load_normaliser
 
+log = logging.getLogger(__name__)
+RETRY_S = 30.0
 SHADOW_DEADLINE_S = 0.5
 """A challenger that hangs costs the champion at most so long, until its breaker opens."""
 
@@ -81,8 +84,8 @@ class Model:
         both = [self.served, *([] if self.listens is None else [self.listens])]
         return max(each.manifest.window_ticks for each in both)
 
-    def shadow(self) -> Shadow | None:
-        """Return the version that only listens, with a window that is empty yet."""
+    def shadow(self, alarms: AlarmEngine) -> Shadow | None:
+        """Return the version that only listens, with a window that is empty yet, and ``alarms``."""
         other, plant = self.listens, self.plant
         if other is None:
             return None
@@ -91,7 +94,7 @@ class Model:
             other.version,
             other.windows(plant),
             other.scorer(plant),
-            AlarmEngine(plant),
+            alarms,
             other.meter,
         )
 
@@ -108,6 +111,8 @@ class InService:
         self._rollout = rollout
         self._heads = HeadWatch(settings, clock)
         self._open: dict[tuple[Path, bool], _Opened] = {}
+        self._t_retry_ns: int | None = None
+        """When a version that could not be opened, by no fault of its own, is tried again."""
         if rollout is not None:
             rollout.open_probe = self._opened
 
@@ -121,7 +126,13 @@ class InService:
         meters: dict[str, Meter] = {}
         models: dict[str, Model] = {}
         for each in watched:
-            served = self._serve(each.plant, each.model_dir, meters, is_shadow=False)
+            try:
+                served = self._serve(each.plant, each.model_dir, meters, is_shadow=False)
+            except InputError as broken:
+                if not self._may_go_back(each.model_dir.name, broken):
+                    raise
+                self.bring(self._rollout.watched() if self._rollout else watched)
+                return
             listens = self._listen(each, meters)
             models[str(each.plant.address)] = Model(each.plant, served, listens)
         self.models = models
@@ -137,8 +148,12 @@ class InService:
         """
         if self._heads.is_due():
             self._renew_heads(live)
-        if self._rollout is None or not self._rollout.look():
+        if self._rollout is None:
             return False
+        is_due = self._t_retry_ns is not None and self._clock.monotonic_ns() >= self._t_retry_ns
+        if not self._rollout.look() and not is_due:
+            return False
+        self._t_retry_ns = None
         for shard in live.shards.values():
             for address, chain in shard.chains.items():
                 self.averages[address] = chain.averages()
@@ -162,10 +177,23 @@ class InService:
             return None
         try:
             return self._serve(each.plant, each.shadow_dir, meters, is_shadow=True)
+        except (SettingsError, OSError) as why:
+            # A key that cannot be read, a disk that is full: no word about the version.
+            log.warning("%s cannot be opened, and is tried again: %s", each.shadow_dir.name, why)
+            self._t_retry_ns = self._clock.monotonic_ns() + round(RETRY_S * NANOSECONDS)
+            return None
         except InputError as refused:
             assert self._rollout is not None, "only a rollout has a shadow"
             self._rollout.refuse(each.shadow_dir.name, str(refused))
             return None
+
+    def _may_go_back(self, version: str, broken: InputError) -> bool:
+        """Take back a canary that cannot be opened; whoever else cannot is nobody's to replace."""
+        rollout = self._rollout
+        if rollout is None or isinstance(broken, SettingsError) or not rollout.is_canary(version):
+            return False
+        rollout.refuse(version, str(broken))
+        return not rollout.is_canary(version)
 
     def _serve(
         self, plant: Plant, model_dir: Path, meters: dict[str, Meter], *, is_shadow: bool

@@ -13,7 +13,7 @@ from flows.rollout import model_named, probe
 from flows.rollout_journal import journal_of
 from flows.rollout_seen import RoleSeen, write_seen
 from flows.settings import Settings
-from fusion.errors import InferenceUnavailableError, InputError, ParityError
+from fusion.errors import InferenceUnavailableError, InputError, ParityError, SettingsError
 from fusion.plant import NANOSECONDS, Plant
 from fusion.ports import Inference
 from fusion.rollout.judging import Limits, Problem, Rule, problem
@@ -74,9 +74,14 @@ class RolloutWatch:
             if roles is None:
                 found.append(Watched(plant, newest_model(self._settings, plant)))
                 continue
-            speaks = model_named(self._settings, plant, roles.speaks)
-            # Whether it is still there shows when it is opened: one that only listens may be gone.
+            # Whether it is still there shows when it is opened: one that only listens, or is a
+            # canary, may be gone.
             models = self._settings.models_dir / plant.prefix
+            speaks = (
+                models / roles.speaks
+                if self.is_canary(roles.speaks)
+                else model_named(self._settings, plant, roles.speaks)
+            )
             listens = models / roles.listens if roles.listens else None
             found.append(Watched(plant, speaks, listens))
         return found
@@ -103,6 +108,10 @@ class RolloutWatch:
             return False
         self._begin_anew()
         return True
+
+    def is_canary(self, version: str) -> bool:
+        """Whether ``version`` speaks of some plants, and others may speak in its place."""
+        return self._state.stage is Action.CANARY and self._state.challenger == version
 
     def refuse(self, version: str, why: str) -> None:
         """Take back a version that this process cannot open, or let it stand by no longer."""
@@ -132,14 +141,15 @@ class RolloutWatch:
         is_tested = state.stage in {Action.SHADOW, Action.CANARY}
         tested = state.challenger if is_tested else state.champion
         beside = state.champion if is_tested else state.standby
-        if tested is None or beside is None or (state.challenger and not is_tested):
+        if tested is None or beside is None:
             return
         if self._is_due("probe", self._probe_every_s):
             self._probe(tested)
         meter = self.meter(tested)
         tick_s = self._plants[0].tick_s
         found = problem(meter.seen(), self.meter(beside).seen(), self._limits, tick_s=tick_s)
-        if found is not None and found.rule is Rule.ERRORS and not self._answers(beside):
+        of_calls = found is not None and found.rule in {Rule.ERRORS, Rule.LATENCY}
+        if of_calls and not self._answers(beside):
             meter.forget_calls()  # (the server is away: what failed says nothing of the version)
         elif found is not None:
             self._take_back(tested, found)
@@ -173,7 +183,9 @@ class RolloutWatch:
     def _probe(self, version: str) -> None:
         try:
             self._ask_golden(version)
-        except ParityError as broken:
+        except SettingsError as wrong:
+            logging.getLogger(__name__).warning("%s cannot be probed: %s", version, wrong)
+        except (ParityError, InputError) as broken:
             self.meter(version).parity_broken = str(broken)
         except InferenceUnavailableError:
             return  # (failures of calls are counted where they serve)
@@ -182,7 +194,7 @@ class RolloutWatch:
         """Whether ``version`` answers now, rightly or wrongly."""
         try:
             self._ask_golden(version)
-        except ParityError:
+        except (ParityError, InputError):
             return True
         except InferenceUnavailableError:
             return False

@@ -103,7 +103,9 @@ def problem(seen: Seen, beside: Seen, limits: Limits, *, tick_s: float) -> Probl
 def _problem_of_calls(seen: Seen, beside: Seen, limits: Limits) -> Problem | None:
     rate, other = _rate(seen), _rate(beside)
     is_failing = seen.num_failed >= limits.min_failed
-    if is_failing and rate > limits.max_error_rate and rate > 2 * other:
+    # Who only listens waits less long for an answer: a server that is slow for both fails it alone.
+    is_server_slow = beside.p95_s > limits.max_p95_s
+    if is_failing and rate > limits.max_error_rate and rate > 2 * other and not is_server_slow:
         return Problem(
             Rule.ERRORS,
             f"{seen.num_failed} of its last {seen.num_calls} calls failed ({rate:.0%}); "
@@ -111,7 +113,10 @@ def _problem_of_calls(seen: Seen, beside: Seen, limits: Limits) -> Problem | Non
         )
     if seen.num_calls < limits.min_calls:
         return None
-    if seen.p95_s > limits.max_p95_s and seen.p95_s > 2 * beside.p95_s:
+    # (What the one beside it lost to its deadline is not in that one's latency.)
+    is_server_late = other > limits.max_error_rate
+    is_late = seen.p95_s > limits.max_p95_s and seen.p95_s > 2 * beside.p95_s
+    if is_late and not is_server_late:
         return Problem(
             Rule.LATENCY,
             f"95 % of its last {seen.num_calls} calls took up to {seen.p95_s * 1e3:.0f} ms; "
@@ -127,7 +132,9 @@ def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) 
         return None
     share, other_share = _alarm_share(seen), _alarm_share(beside)
     # Who is silent where the other one's alarms were called a nuisance does what it was made for.
-    may_be_silent = _is_nuisance(beside, limits)
+    # One word of many alarms is too little; an alarm that never ends can be judged only once.
+    asked = max(1, min(limits.max_nuisance, beside.num_alarms))
+    may_be_silent = beside.num_nuisance >= asked and _is_nuisance(beside, limits)
     if abs(share - other_share) > limits.max_alarm_gap and not (
         may_be_silent and share < other_share
     ):

@@ -17,7 +17,8 @@ from fusion.ports import Clock, Inference
 from fusion.rollout.judging import Seen
 from fusion.schema import AlarmEvent, Judgement, Score, Verdict
 
-CALLS_KEPT = 512
+CALLS_KEPT = 16_384
+"""A hundred plants with ticks of a second ask so often in ``RECENT_S``, and more."""
 RECENT_S = 30.0
 """Older calls say nothing about now: a version that recovered must not be accused, nor one whose
 good days hide what it does."""
@@ -115,7 +116,8 @@ class Meter:
         with self._lock:
             since_ns = self._clock.monotonic_ns() - self._recent_ns
             recent = [call for call in self._calls if call[0] >= since_ns]
-            durations = [duration_s for _, duration_s, _ in recent]
+            # How long a call took that got no answer says how long it would have waited.
+            durations = [duration_s for _, duration_s, has_failed in recent if not has_failed]
             said = list(self._verdicts.values())
             return Seen(
                 num_calls=len(recent),

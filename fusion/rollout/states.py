@@ -103,6 +103,10 @@ class Rollout(BaseModel):
             return found
         if self.stage in {Action.LOADED, Action.PROBED}:
             found[Action.REFUSED] = self.challenger
+            # It scores nothing yet: the champion is still watched by the one before it.
+            if self.standby is not None:
+                found[Action.ROLLED_BACK] = self.champion
+                found[Action.RETIRED] = self.standby
         else:
             found[Action.ROLLED_BACK] = self.challenger
         following = {
@@ -145,7 +149,8 @@ class Rollout(BaseModel):
     def _changes(self, entry: Entry) -> dict[str, object]:
         nobody: dict[str, object] = {"challenger": None, "stage": None, "share": 0.0}
         forward: dict[str, object] = {"stage": entry.action, "share": entry.share}
-        back = nobody if self.challenger else {"champion": self.standby, "standby": None}
+        former: dict[str, object] = {"champion": self.standby, "standby": None}
+        back = former if entry.version == self.champion else nobody
         changes: dict[Action, dict[str, object]] = {
             Action.LOADED: forward | {"challenger": entry.version},
             Action.PROBED: forward,

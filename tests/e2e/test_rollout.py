@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from flows.live import open_live, run_live
 from flows.operate import scores
 from flows.rollout import promote, rollback
 from flows.rollout_journal import journal_of
+from flows.rollout_seen import read_seen
 from flows.rollout_watch import RolloutWatch, Watched
 from flows.settings import Settings
 from fusion.errors import InputError, ManifestMismatchError
 from fusion.manifest import MANIFEST_FILE, load_manifest
-from fusion.plant import Plant
+from fusion.plant import AlarmDefinition, Plant
 from fusion.rollout.judging import Limits
 from fusion.rollout.states import Action
 from fusion.schema import Score
@@ -176,3 +178,50 @@ def test_a_truncated_network_is_refused(story: Story, model_dir: Path) -> None:
     with pytest.raises(InputError, match="ONNX Runtime can load"):
         story.promote("v2")
     assert story.steps()[-1] == ("v2", Action.REFUSED)
+
+
+def test_what_stands_already_is_news_to_neither_version(story: Story, model_dir: Path) -> None:
+    """Or each alarm that stands when a challenger comes would count as one that it alone raised."""
+    stands = [
+        AlarmDefinition(
+            name=f"valve-open-{at}", finding="limit", tag="valve_position", side="high", on_at=at,
+            off_at=at - 1, on_delay_s=0, off_delay_s=2, priority="low", cause="it is open",
+            consequence="something flows", action="nothing", time_to_respond_s=600,
+        )
+        for at in (1, 2, 3, 4)
+    ]  # fmt: skip
+    story.plant = story.plant.model_copy(update={"alarms": (*story.plant.alarms, *stands)})
+    story.add("v2", model_dir)
+    found = story.run("v2")
+    once_each([score.tick for score in found])
+    assert story.steps()[-1] == ("v2", Action.SHADOW), "it is the same, and nothing is said of it"
+    told = read_seen(story.settings, story.plant)[-1].seen
+    assert told["v1"].num_ticks == told["v2"].num_ticks > LIMITS.min_ticks
+    assert told["v1"].num_alarms == told["v2"].num_alarms
+
+
+def test_a_canary_that_cannot_be_opened_any_more_goes_back(story: Story, model_dir: Path) -> None:
+    folder = story.add("v2", model_dir)
+    for _ in range(2):
+        story.promote("v2")
+    shutil.rmtree(folder)
+    found = story.run()
+    once_each([score.tick for score in found])
+    assert {score.model_version for score in found} == {"v1"}
+    assert story.steps()[-1] == ("v2", Action.ROLLED_BACK)
+
+
+def test_a_challenger_that_waits_does_not_keep_a_bad_champion(
+    story: Story, model_dir: Path
+) -> None:
+    story.add("v2", model_dir, threshold=0.05)
+    story.promote("v2")
+    story.promote("v2", to_champion=True)
+    journal = journal_of(story.settings, story.plant)
+    journal.append(
+        journal.state(), Action.LOADED, "v3", who="anna", why="for later", t_ns=time.time_ns()
+    )
+    found = story.run()
+    assert (found[0].model_version, found[-1].model_version) == ("v2", "v1")
+    assert story.steps()[-1] == ("v2", Action.ROLLED_BACK)
+    assert journal.state().challenger == "v3", "it waits on"

@@ -82,12 +82,25 @@ def test_a_version_that_says_nothing_where_the_other_alarms_goes_back() -> None:
 
 def test_who_is_silent_where_the_other_s_alarms_are_a_nuisance_is_well() -> None:
     """A plant has moved: the champion alarms all the time, the version made for it does not."""
-    noisy = WELL.model_copy(update={"num_alarms": 20, "num_alarm_ticks": 900, "num_nuisance": 1})
+    noisy = WELL.model_copy(update={"num_alarms": 20, "num_alarm_ticks": 900, "num_nuisance": 3})
     silent = WELL.model_copy(update={"num_alarms": 0})
     assert broken(silent, noisy) is None
     assert broken(noisy, silent) is Rule.ALARMS, "the other way round nothing is forgiven"
-    for said in ({"num_nuisance": 0}, {"num_useful": 1}):
+    for said in ({"num_nuisance": 0}, {"num_nuisance": 1}, {"num_useful": 3}):
         assert broken(silent, noisy.model_copy(update=said)) is Rule.ALARMS
+    stands = noisy.model_copy(update={"num_alarms": 1, "num_nuisance": 1})
+    assert broken(silent, stands) is None, "it never ends, and is judged once"
+
+
+def test_a_slow_server_accuses_neither() -> None:
+    """Who only listens is given up sooner: its deadline fails it alone, or hides how slow it is."""
+    slow = WELL.model_copy(update={"num_calls": 100, "p95_s": 0.9})
+    cut_off = WELL.model_copy(update={"num_calls": 100, "num_failed": 100, "p95_s": 0.0})
+    assert broken(cut_off, slow) is None, "a shadow beside a champion that is slow too"
+    assert broken(slow, cut_off) is None, "a new champion beside a standby that is cut off"
+    quick = WELL.model_copy(update={"num_calls": 100})
+    assert broken(cut_off, quick) is Rule.ERRORS
+    assert broken(slow, quick) is Rule.LATENCY
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

@@ -93,6 +93,9 @@ def test_a_version_that_is_refused_leaves_the_way_back_open() -> None:
     for action in (Action.LOADED, Action.PROBED):
         state = step(state, action, "c")
         assert roles_of(state, ASSETS[0], ASSETS) == Roles("b", "a"), "it goes on scoring"
+    back = step(state, Action.ROLLED_BACK, "b")
+    assert (back.champion, back.standby, back.challenger) == ("a", None, "c"), "it waits on"
+    assert step(state, Action.RETIRED, "a").challenger == "c"
     refused = step(state, Action.REFUSED, "c")
     assert step(refused, Action.ROLLED_BACK, "b").champion == "a"
     assert step(state, Action.SHADOW, "c").standby is None
