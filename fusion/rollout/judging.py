@@ -127,7 +127,7 @@ def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) 
         return None
     share, other_share = _alarm_share(seen), _alarm_share(beside)
     # Who is silent where the other one's alarms were called a nuisance does what it was made for.
-    may_be_silent = _is_nuisance(beside, limits)
+    may_be_silent = _are_nuisance(beside, limits)
     if abs(share - other_share) > limits.max_alarm_gap and not (
         may_be_silent and share < other_share
     ):
@@ -149,7 +149,7 @@ def _problem_of_alarms(seen: Seen, beside: Seen, limits: Limits, tick_s: float) 
 
 
 def _problem_of_verdicts(seen: Seen, limits: Limits) -> Problem | None:
-    if seen.num_nuisance < limits.max_nuisance or not _is_nuisance(seen, limits):
+    if not _are_nuisance(seen, limits):
         return None
     judged = seen.num_nuisance + seen.num_useful
     return Problem(
@@ -158,10 +158,11 @@ def _problem_of_verdicts(seen: Seen, limits: Limits) -> Problem | None:
     )
 
 
-def _is_nuisance(seen: Seen, limits: Limits) -> bool:
-    """Whether operators called too many of the alarms that they judged a nuisance."""
+def _are_nuisance(seen: Seen, limits: Limits) -> bool:
+    """Whether operators called enough alarms a nuisance, and too many of those that they judged."""
     judged = seen.num_nuisance + seen.num_useful
-    return seen.num_nuisance > limits.max_nuisance_share * judged
+    is_enough = seen.num_nuisance >= limits.max_nuisance
+    return is_enough and seen.num_nuisance > limits.max_nuisance_share * judged
 
 
 def expected_alarms(

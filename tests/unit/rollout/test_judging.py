@@ -82,11 +82,11 @@ def test_a_version_that_says_nothing_where_the_other_alarms_goes_back() -> None:
 
 def test_who_is_silent_where_the_other_s_alarms_are_a_nuisance_is_well() -> None:
     """A plant has moved: the champion alarms all the time, the version made for it does not."""
-    noisy = WELL.model_copy(update={"num_alarms": 20, "num_alarm_ticks": 900, "num_nuisance": 1})
+    noisy = WELL.model_copy(update={"num_alarms": 20, "num_alarm_ticks": 900, "num_nuisance": 3})
     silent = WELL.model_copy(update={"num_alarms": 0})
     assert broken(silent, noisy) is None
     assert broken(noisy, silent) is Rule.ALARMS, "the other way round nothing is forgiven"
-    for said in ({"num_nuisance": 0}, {"num_useful": 1}):
+    for said in ({"num_nuisance": 2}, {"num_useful": 3}):
         assert broken(silent, noisy.model_copy(update=said)) is Rule.ALARMS
 
 
