@@ -139,8 +139,9 @@ class RolloutWatch:
         meter = self.meter(tested)
         tick_s = self._plants[0].tick_s
         found = problem(meter.seen(), self.meter(beside).seen(), self._limits, tick_s=tick_s)
-        if found is not None and found.rule is Rule.ERRORS and not self._answers(beside):
-            meter.forget_calls()  # (the server is away: what failed says nothing of the version)
+        of_calls = found is not None and found.rule in {Rule.ERRORS, Rule.LATENCY}
+        if of_calls and not self._answers(beside):
+            meter.forget_calls()  # (the server is away or hangs: that says nothing of the version)
         elif found is not None:
             self._take_back(tested, found)
         elif not is_tested and self._clock.now_ns() - state.since_ns > STANDBY_S * NANOSECONDS:

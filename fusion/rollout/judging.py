@@ -109,7 +109,7 @@ def _problem_of_calls(seen: Seen, beside: Seen, limits: Limits) -> Problem | Non
             f"{seen.num_failed} of its last {seen.num_calls} calls failed ({rate:.0%}); "
             f"{limits.max_error_rate:.0%} may, and beside it {other:.0%} did",
         )
-    if seen.num_calls < limits.min_calls:
+    if seen.num_calls - seen.num_failed < limits.min_calls:
         return None
     if seen.p95_s > limits.max_p95_s and seen.p95_s > 2 * beside.p95_s:
         return Problem(

@@ -115,7 +115,8 @@ class Meter:
         with self._lock:
             since_ns = self._clock.monotonic_ns() - self._recent_ns
             recent = [call for call in self._calls if call[0] >= since_ns]
-            durations = [duration_s for _, duration_s, _ in recent]
+            # (A call that failed says by its duration only when it was given up.)
+            durations = [duration_s for _, duration_s, has_failed in recent if not has_failed]
             said = list(self._verdicts.values())
             return Seen(
                 num_calls=len(recent),
