@@ -84,8 +84,8 @@ class Model:
         both = [self.served, *([] if self.listens is None else [self.listens])]
         return max(each.manifest.window_ticks for each in both)
 
-    def shadow(self, alarms: AlarmEngine) -> Shadow | None:
-        """Return the version that only listens, with a window that is empty yet, and ``alarms``."""
+    def shadow(self) -> Shadow | None:
+        """Return the version that only listens, with a window that is empty yet."""
         other, plant = self.listens, self.plant
         if other is None:
             return None
@@ -94,7 +94,7 @@ class Model:
             other.version,
             other.windows(plant),
             other.scorer(plant),
-            alarms,
+            AlarmEngine(plant),
             other.meter,
         )
 

@@ -215,7 +215,6 @@ class _Opener:
     def _open(self, model: Model, live: Live, number: int, newest: Mapping[str, bytes]) -> Chain:
         """Return the chain of a plant, resumed from its checkpoint."""
         plant = model.plant
-        listening = AlarmEngine(plant)
         chain = Chain(
             plant=plant,
             model_version=model.served.version,
@@ -231,7 +230,7 @@ class _Opener:
             alarms=AlarmEngine(plant),
             partition=number,
             meter=model.served.meter,
-            shadow=model.shadow(listening),
+            shadow=model.shadow(),
             recall=Recall(plant, model.served.calibration, model.served.version),
             monotonic_ns=live.clock.monotonic_ns,
         )
@@ -240,8 +239,6 @@ class _Opener:
             chain.resume(checkpoint, scorer_of(plant, checkpoint, newest))
             chain.take_over(self.service.averages.get(str(plant.address), {}))
         chain.resume_alarms(alarms_of(plant, newest), kept_of(str(plant.address), newest))
-        # What stands already is news to neither version: only what each raises is compared.
-        listening.restore(chain.alarms.snapshot(), chain.alarms.states())
         return chain
 
 

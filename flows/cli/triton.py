@@ -11,6 +11,7 @@ from flows import wiring
 from flows.settings import Settings
 from flows.stopping import stop_on_signals
 from flows.terminal import CONSOLE
+from fusion.errors import SettingsError
 
 REFRESH_S = 0.2
 
@@ -44,6 +45,11 @@ def start(
     ca.pem[/bold]. A server that runs already is left as it is.
     """
     settings = Settings.load()
+    if settings.triton_ca_file is not None and cert is None:
+        raise SettingsError(
+            "the server must speak TLS where FUSION_TRITON_CA_FILE is set, and no --cert was "
+            "given; give --cert, --key and --client-ca, or unset the FUSION_TRITON_..._FILE"
+        )
     server = wiring.triton_server(
         settings, metrics_port=metrics_port, cert=cert, key=key, client_ca=client_ca
     )

@@ -204,6 +204,9 @@ class Chain:
             self.outbox.journal.restore(snapshot["journal"])
         for event in self.alarms.restore(snapshot, kept.states.values()):
             self._say(event)
+        if self.shadow is not None:
+            # What stands already is raised by neither: only so are their counts comparable.
+            self.shadow.alarms.restore(snapshot, kept.states.values())
         configs = {config.name: config for config in self.alarms.configs()}
         changed = [each for each in configs.values() if kept.configs.get(each.name) != each]
         changed += [

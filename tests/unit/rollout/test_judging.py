@@ -197,3 +197,12 @@ def test_an_alarm_is_judged_also_in_a_later_role_and_only_where_it_was_heard() -
         meter.judged(said)
         assert (meter.seen().num_alarms, meter.seen().num_ticks) == (0, 0)
     assert (spoke.seen().num_nuisance, listened.seen().num_nuisance) == (1, 0)
+
+
+def test_how_long_a_call_lasted_that_failed_is_no_latency() -> None:
+    meter = Meter(HandClock())
+    for _ in range(30):
+        meter.called(0.01, has_failed=False)
+        meter.called(0.5, has_failed=True)
+    assert meter.seen().num_failed == 30
+    assert meter.seen().p95_s == pytest.approx(0.01)

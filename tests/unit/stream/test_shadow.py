@@ -13,6 +13,8 @@ from fusion.alignment import Observation
 from fusion.plant import parse_plant
 from fusion.rollout.metering import Meter
 from fusion.schema import Score
+from fusion.stream.alarm_topics import KeptAlarms
+from fusion.stream.chain import Chain
 from fusion.stream.shadow import Shadow
 
 PLANT = parse_plant(
@@ -101,3 +103,31 @@ def test_limits_on_tags_count_for_a_shadow_too() -> None:
         shadow.follow(Observation(tick, senses, {"process": 1.0}), is_new=True)
     assert meter.seen().num_ticks == 6
     assert meter.seen().num_alarms == 2
+
+
+def test_an_alarm_that_stands_already_is_raised_by_neither() -> None:
+    """A shadow that opens while a tank is full is not blamed for an alarm of an hour ago."""
+    windows = SimpleNamespace(push=lambda observation: SimpleNamespace(tick=observation.tick))
+    meter, before = Meter(open_clock()), AlarmEngine(PLANT)
+    scorer = cast("Any", Calm())
+    spoke = Shadow(PLANT, "1", cast("Any", windows), scorer, before, Meter(open_clock()))
+    full = {"process": np.full((2, 1), 9.5, np.float32)}
+    for tick in range(3):
+        spoke.follow(Observation(tick, full, {"process": 1.0}), is_new=True)
+    kept = {state.name: state for state in before.states()}
+    assert kept["full"].condition.is_standing
+    shadow = Shadow(PLANT, "2", cast("Any", windows), scorer, AlarmEngine(PLANT), meter)
+    chain = Chain(
+        PLANT,
+        "1",
+        cast("Any", None),
+        cast("Any", None),
+        cast("Any", None),
+        AlarmEngine(PLANT),
+        shadow=shadow,
+    )
+    chain.resume_alarms(before.snapshot(), KeptAlarms(states=kept))
+    for tick, level in enumerate([9.5, 9.5, 5.0, 9.5], start=3):
+        senses = {"process": np.full((2, 1), level, np.float32)}
+        shadow.follow(Observation(tick, senses, {"process": 1.0}), is_new=True)
+    assert meter.seen().num_alarms == 1
