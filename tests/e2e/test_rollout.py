@@ -14,7 +14,6 @@ from flows.live import open_live, run_live
 from flows.operate import scores
 from flows.rollout import promote, rollback
 from flows.rollout_journal import journal_of
-from flows.rollout_seen import read_seen
 from flows.rollout_watch import RolloutWatch, Watched
 from flows.settings import Settings
 from fusion.errors import InputError, ManifestMismatchError
@@ -38,6 +37,8 @@ class Story:
 
     plant: Plant
     settings: Settings
+    watch: RolloutWatch | None = None
+    """Of the newest run."""
 
     def add(self, name: str, made_of: Path, *, threshold: float = 1.0) -> Path:
         """Put a version there: ``made_of`` with its alarm thresholds multiplied."""
@@ -72,6 +73,7 @@ class Story:
         """Watch to the end; after each step that scored, promote a version (empty: roll back)."""
         left = list(acts)
         watch = RolloutWatch([self.plant], self.settings, limits=LIMITS, look_every_s=0.0)
+        self.watch = watch
         with open_live(watch.watched(), self.settings, rollout=watch) as live:
             for step in run_live(live, should_stop=lambda: False, may_end=lambda: True):
                 if not step.scores or not left:
@@ -195,9 +197,10 @@ def test_what_stands_already_is_news_to_neither_version(story: Story, model_dir:
     found = story.run("v2")
     once_each([score.tick for score in found])
     assert story.steps()[-1] == ("v2", Action.SHADOW), "it is the same, and nothing is said of it"
-    told = read_seen(story.settings, story.plant)[-1].seen
-    assert told["v1"].num_ticks == told["v2"].num_ticks > LIMITS.min_ticks
-    assert told["v1"].num_alarms == told["v2"].num_alarms
+    assert story.watch is not None
+    spoke, listened = (story.watch.meter(version).seen() for version in ("v1", "v2"))
+    assert spoke.num_ticks == listened.num_ticks > LIMITS.min_ticks
+    assert spoke.num_alarms == listened.num_alarms
 
 
 def test_a_canary_that_cannot_be_opened_any_more_goes_back(story: Story, model_dir: Path) -> None:
