@@ -92,22 +92,28 @@ def export_to_triton(
             _require_same(target, serving, batching, is_any_device=device is None)
             continue
         was_there = False
-        with new_folder(target) as folder:
-            _fill(
-                folder,
-                model_dir=model_dir,
-                manifest=manifest,
-                network=network,
-                name=name,
-                backend=backend,
-                device=device or device_if_new,
-                batching=batching or wiring.Batching(),
-            )
-            kept = serving | {
-                BATCHING: asdict(batching or wiring.Batching()),
-                FILES: _hashes(folder),
-            }
-            (folder / SERVING_FILE).write_text(json.dumps(kept, indent=2), encoding="utf-8")
+        try:
+            with new_folder(target) as folder:
+                _fill(
+                    folder,
+                    model_dir=model_dir,
+                    manifest=manifest,
+                    network=network,
+                    name=name,
+                    backend=backend,
+                    device=device or device_if_new,
+                    batching=batching or wiring.Batching(),
+                )
+                kept = serving | {
+                    BATCHING: asdict(batching or wiring.Batching()),
+                    FILES: _hashes(folder),
+                }
+                (folder / SERVING_FILE).write_text(json.dumps(kept, indent=2), encoding="utf-8")
+        except OSError:
+            if not target.exists():
+                raise
+            # Another process was faster with the same version.
+            _require_same(target, serving, batching, is_any_device=device is None)
     return Exported(names, deviations, was_there)
 
 

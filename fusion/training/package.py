@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,8 +42,8 @@ Arrays = Mapping[str, NDArray[np.generic]]
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill; at the end it is ``path``, whole, or, after an error, nowhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{path.name}.{os.getpid()}.part"
-    shutil.rmtree(beside, ignore_errors=True)
+    # (Not by the process's number: in containers two may have the same.)
+    beside = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     beside.mkdir()
     try:
         yield beside
