@@ -52,15 +52,22 @@ def serve(
 
 
 def ask_until_loaded(
-    client: TritonInference, inputs: dict[str, np.ndarray]
+    client: TritonInference, inputs: dict[str, np.ndarray], *, may_be_late: int = 0
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Return the first answer, and how often the network was still being loaded before."""
+    """Return the first answer, and how often the network was still being loaded before.
+
+    So often it ``may_be_late`` once it is loaded: other tests are at work on the same cores.
+    """
     num_before = 0
     while True:
         try:
             return client.infer("predictor", inputs), num_before
         except ModelLoadingError:
             num_before += 1
+        except InferenceUnavailableError as late:
+            if "Deadline Exceeded" not in str(late) or not may_be_late:
+                raise
+            may_be_late -= 1
 
 
 def test_calls_end_at_their_deadline_while_one_load_goes_on(
@@ -69,7 +76,7 @@ def test_calls_end_at_their_deadline_while_one_load_goes_on(
     names = serve(triton, tmp_path, unique, monkeypatch, "")
     inputs, golden = load_golden(tmp_path / unique, "predictor")
     with contextlib.closing(TritonInference(triton.access, names, SHORT)) as client:
-        answer, num_before = ask_until_loaded(client, inputs)
+        answer, num_before = ask_until_loaded(client, inputs, may_be_late=4)
     assert num_before > 0
     np.testing.assert_allclose(answer["z_ahead"], golden["z_ahead"], atol=1e-4)
     assert (tmp_path / "told").read_text().splitlines() == ["loads"]

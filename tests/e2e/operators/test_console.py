@@ -61,7 +61,17 @@ def test_an_alarm_is_on_the_page_within_a_second_of_the_topic(
         f"{MIN_RAISED} alarms, one of them the model's",
         lambda: len(raised()) >= MIN_RAISED and any("rig-abnormal" in r for r, _ in raised()),
     )
-    wanted = raised()
+    every = raised()
+    # What the row's next state replaced within the time that a page may take need not be seen.
+    wanted = {
+        (row, since): at_ns
+        for (row, since), at_ns in every.items()
+        if not any(
+            other == row and 0 < later_ns - at_ns < MAX_DELAY_S * 1e9
+            for (other, _), later_ns in every.items()
+        )
+    }
+    assert len(wanted) >= MIN_RAISED / 2
     olga.page.wait_for_timeout(3_000)
     for seat in (olga, oscar):
         seen: list[tuple[str, str, str, int]] = seat.page.evaluate("window.seen")
