@@ -83,23 +83,29 @@ async def serve(port: int, num_tags: int, certificates: Path | None) -> None:
 
 async def obey(server: Server, tags: list, report: Node, words: list[str]) -> None:
     now = datetime.now(UTC)
+    storage = cast("Any", server.iserver.history_manager.storage)
     if words[0] == "say":
+        kept = storage._datachanges[tags[0].nodeid]
+        before = await tags[0].read_data_value(raise_on_bad_status=False)
+        num_kept, is_news = len(kept), before.Value.Value != float(words[1])
         now += timedelta(seconds=float(words[2]))
         value = ua.DataValue(
             ua.Variant(float(words[1]), ua.VariantType.Double), SourceTimestamp=now
         )
         await tags[0].write_value(value)
+        # The server's own history misses what is said too fast.
+        while is_news and len(kept) == num_kept:
+            await asyncio.sleep(0.005)
     elif words[0] == "bad":
         value = ua.DataValue(None, ua.StatusCode(int(words[1], 16)), now)
         await tags[0].write_value(value)
     elif words[0] == "report":
-        storage = cast("Any", server.iserver.history_manager.storage)
         kept = storage._datachanges[report.nodeid]
         for _ in range(int(words[2])):
             num_kept, now = len(kept), datetime.now(UTC)
             text = ua.Variant(f"{now} ".ljust(1_000 * int(words[1]), "x"), ua.VariantType.String)
             await report.write_value(ua.DataValue(text, SourceTimestamp=now))
-            # (The server's own history would miss what is said too fast.)
+            # (As above: the server's own history misses what is said too fast.)
             while len(kept) == num_kept:
                 await asyncio.sleep(0.01)
     elif words[0] == "flood":
