@@ -141,7 +141,8 @@ def _note_end(
     state, now_ns = retrainer.state(run), wiring.open_clock().now_ns()
     how = f"run {run} {state}"
     if state == "running":
-        if now_ns - retraining.t_ns < policy.max_running_s * NANOSECONDS:
+        assert retraining.started_ns is not None, "it was handed over"
+        if now_ns - retraining.started_ns < policy.max_running_s * NANOSECONDS:
             return
         how = f"run {run} had not ended after {policy.max_running_s / 3600:g} h, and is given up"
         retrainer.give_up(run, how)

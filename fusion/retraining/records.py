@@ -111,6 +111,7 @@ class Retraining:
     ended_ns: int | None = None
     has_failed: bool = False
     how: str = ""
+    started_ns: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -152,6 +153,7 @@ def _after(before: Retraining, entry: Started | Ended) -> Retraining:
         before.why,
         before.answers,
         run=entry.run if isinstance(entry, Started) else before.run,
+        started_ns=entry.t_ns if is_start else before.started_ns,
         ended_ns=before.ended_ns if is_start else entry.t_ns,
         has_failed=before.has_failed if isinstance(entry, Started) else entry.has_failed,
         how=before.how if isinstance(entry, Started) else entry.how,

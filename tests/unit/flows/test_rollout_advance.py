@@ -76,7 +76,7 @@ def test_who_did_well_becomes_canary_and_then_champion(settings: Settings) -> No
     assert advance(settings, [PLANT], quick).state.champion == "new"
 
 
-def test_of_many_plants_each_is_to_be_seen_so_long(settings: Settings) -> None:
+def test_of_many_plants_so_many_times_the_ticks_are_asked(settings: Settings) -> None:
     revision = shadowed(settings, hours_ago=2)
     seen(settings, revision, Seen(num_ticks=HOUR_TICKS // 2))
     others = [

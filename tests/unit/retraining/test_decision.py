@@ -201,7 +201,9 @@ def test_a_run_that_lost_its_machine_is_given_up_after_a_day(
 ) -> None:
     elsewhere = Elsewhere()
     turn(where, elsewhere)
-    now_ns = module.wiring.open_clock().now_ns()
+    (before,) = drift_history(where, PLANT).retrainings
+    assert before.started_ns is not None
+    now_ns = before.started_ns
     clock = HandClock(now_ns + 23 * HOUR_NS)
     monkeypatch.setattr(module.wiring, "open_clock", lambda: clock)
     turn(where, elsewhere)
